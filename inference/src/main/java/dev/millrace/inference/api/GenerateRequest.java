@@ -1,0 +1,30 @@
+package dev.millrace.inference.api;
+
+import java.util.List;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * One prompt for a {@link Generator}.
+ *
+ * @param id for logs and errors; the generator does not require it to be unique
+ * @param reasoning on or off by the model's own switch; null leaves what the messages say
+ * @param prefill text that the assistant's turn begins with; part of the content that comes back
+ * @param priority lower runs first
+ * @param resume tokens that an earlier attempt generated already: the output continues after them and
+ *     is the same as without the interruption; they count against maxTokens and stand in the result
+ */
+public record GenerateRequest(
+    String id,
+    Prompt prompt,
+    List<Tool> tools,
+    ToolChoice toolChoice,
+    ResponseFormat responseFormat,
+    SamplingParams sampling,
+    @Nullable Boolean reasoning,
+    String prefill,
+    int priority,
+    int[] resume) {
+  public GenerateRequest {
+    tools = List.copyOf(tools);
+  }
+}

@@ -1,0 +1,57 @@
+package dev.millrace.inference.api;
+
+import java.util.function.Consumer;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * A loaded, warm model that answers many requests at once. Whoever made it closes it; closing ends
+ * each open generation with {@link GenerateEvent.Failure#CLOSED}.
+ */
+public interface Generator extends AutoCloseable {
+
+  /** The name that the model goes by. */
+  String model();
+
+  /**
+   * Takes a request. Never blocks and never throws for what is in the request: a bad one ends in
+   * {@link GenerateEvent.Failed}. Thread-safe.
+   *
+   * @param listener gets the events in order, one at a time, on a thread of the generator; it must
+   *     return quickly, and what it throws is logged and dropped
+   */
+  Generation submit(GenerateRequest request, Consumer<GenerateEvent> listener);
+
+  Status status();
+
+  @Override
+  void close();
+
+  /** A request under way. */
+  interface Generation {
+    /**
+     * Asks it to end with {@link FinishReason#CANCELLED}. Thread-safe; nothing happens where it has
+     * ended already.
+     */
+    void cancel();
+  }
+
+  /**
+   * A snapshot for gates, metrics and health.
+   *
+   * @param waitingTokens prompt tokens not yet computed, of waiting and running requests
+   * @param runningTokens tokens of running requests whose keys and values are held
+   * @param kvUse share of the KV blocks in use, 0 to 1
+   * @param lastStepNanos {@link System#nanoTime()} of the end of the last step
+   * @param generated tokens since the start
+   * @param failure why no request can succeed any more, or null
+   */
+  record Status(
+      int waiting,
+      int running,
+      long waitingTokens,
+      long runningTokens,
+      double kvUse,
+      long lastStepNanos,
+      long generated,
+      @Nullable String failure) {}
+}

@@ -1,0 +1,4 @@
+@NullMarked
+package dev.millrace.inference.api;
+
+import org.jspecify.annotations.NullMarked;

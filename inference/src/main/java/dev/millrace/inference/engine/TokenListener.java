@@ -1,0 +1,26 @@
+package dev.millrace.inference.engine;
+
+import dev.millrace.inference.api.FinishReason;
+import dev.millrace.inference.api.GenerateEvent;
+import dev.millrace.inference.api.TokenLogprob;
+import org.jspecify.annotations.Nullable;
+
+/** Hears of one sequence, on the engine thread: it must only hand over to another thread. */
+public interface TokenListener {
+
+  /**
+   * The first prompt token is about to be computed.
+   *
+   * @param cachedTokens prompt tokens taken from the prefix cache
+   */
+  void onStarted(int cachedTokens);
+
+  /** A new token. A stop token that ends the sequence is not reported. */
+  void onToken(int token, @Nullable TokenLogprob logprob);
+
+  /** No more comes. {@link FinishReason#STOP}, LENGTH or CANCELLED. */
+  void onFinished(FinishReason reason);
+
+  /** No more comes: the sequence failed. */
+  void onFailed(GenerateEvent.Failure failure, String message);
+}

@@ -1,0 +1,14 @@
+package dev.millrace.inference.engine;
+
+import dev.millrace.inference.api.SamplingParams;
+
+/**
+ * One sequence for the {@link Engine}.
+ *
+ * @param prompt at least one token, each of the vocabulary
+ * @param resume generated tokens of an earlier attempt; the output continues after them
+ * @param stopTokens ids that end the sequence (unless ignoreEos)
+ * @param priority lower runs first; equal priorities run in the order of submission
+ */
+public record TokenRequest(
+    String id, int[] prompt, int[] resume, SamplingParams sampling, int[] stopTokens, int priority) {}

@@ -1,0 +1,4 @@
+@NullMarked
+package dev.millrace.inference.engine;
+
+import org.jspecify.annotations.NullMarked;

@@ -1,0 +1,4 @@
+@NullMarked
+package dev.millrace.inference.sampling;
+
+import org.jspecify.annotations.NullMarked;
