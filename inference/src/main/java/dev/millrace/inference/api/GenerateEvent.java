@@ -4,16 +4,16 @@ import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /**
- * What a generation reports, in order: any number of {@link Delta} and {@link ToolCall}, then exactly
- * one {@link Done} or {@link Failed}.
+ * What a generation reports, in order: any number of {@link Delta} and {@link ToolCall}, then
+ * exactly one {@link Done} or {@link Failed}.
  */
 public sealed interface GenerateEvent {
 
   /**
    * Progress. The deltas of one attempt concatenate to the texts of {@link Done}.
    *
-   * @param content new text of the answer; may be empty (text is held back while it could still turn
-   *     out to be a tag, a stop string or half a character)
+   * @param content new text of the answer; may be empty (text is held back while it could still
+   *     turn out to be a tag, a stop string or half a character)
    * @param reasoning new text of the reasoning
    * @param tokens ids generated since the last delta: what {@link GenerateRequest#resume()} takes
    *     back; never includes resumed ones

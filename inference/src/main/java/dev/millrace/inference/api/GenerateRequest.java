@@ -10,8 +10,9 @@ import org.jspecify.annotations.Nullable;
  * @param reasoning on or off by the model's own switch; null leaves what the messages say
  * @param prefill text that the assistant's turn begins with; part of the content that comes back
  * @param priority lower runs first
- * @param resume tokens that an earlier attempt generated already: the output continues after them and
- *     is the same as without the interruption; they count against maxTokens and stand in the result
+ * @param resume tokens that an earlier attempt generated already: the output continues after them
+ *     and is the same as without the interruption; they count against maxTokens and stand in the
+ *     result
  */
 public record GenerateRequest(
     String id,

@@ -1,6 +1,8 @@
 package dev.millrace.inference.api;
 
-/** A request that can never succeed as it is; the message says what is wrong and what is allowed. */
+/**
+ * A request that can never succeed as it is; the message says what is wrong and what is allowed.
+ */
 public final class InvalidRequestException extends RuntimeException {
   private static final long serialVersionUID = 1L;
 

@@ -12,7 +12,8 @@ import java.util.List;
  * @param minP drop tokens below minP times the largest probability; [0, 1]; 0 is off
  * @param repetitionPenalty divides positive and multiplies negative logits of tokens that occur in
  *     the prompt or the output; &gt; 0; 1 is off
- * @param presencePenalty subtracted once from the logit of a token that occurs in the output; [-2, 2]
+ * @param presencePenalty subtracted once from the logit of a token that occurs in the output; [-2,
+ *     2]
  * @param frequencyPenalty subtracted for each occurrence in the output; [-2, 2]
  * @param seed of the random stream
  * @param maxTokens most tokens to generate, at least 1
@@ -51,17 +52,18 @@ public record SamplingParams(
         repetitionPenalty,
         "above 0, at most 100");
     require(
-        presencePenalty >= -2 && presencePenalty <= 2, "presence_penalty", presencePenalty, "-2 to 2");
+        presencePenalty >= -2 && presencePenalty <= 2,
+        "presence_penalty",
+        presencePenalty,
+        "-2 to 2");
     require(
         frequencyPenalty >= -2 && frequencyPenalty <= 2,
         "frequency_penalty",
         frequencyPenalty,
         "-2 to 2");
     require(maxTokens >= 1, "max_tokens", maxTokens, "1 or more");
-    require(
-        minTokens >= 0 && minTokens <= maxTokens, "min_tokens", minTokens, "0 to max_tokens");
-    require(
-        logprobs >= -1 && logprobs <= MAX_LOGPROBS, "logprobs", logprobs, "-1 (none) to 20");
+    require(minTokens >= 0 && minTokens <= maxTokens, "min_tokens", minTokens, "0 to max_tokens");
+    require(logprobs >= -1 && logprobs <= MAX_LOGPROBS, "logprobs", logprobs, "-1 (none) to 20");
     for (String s : stop) {
       if (s.isEmpty()) {
         throw new InvalidRequestException("a stop string is empty: leave it out");

@@ -8,7 +8,9 @@ import org.jspecify.annotations.Nullable;
  * @param name the one tool to call, with {@link Mode#NAMED}
  */
 public record ToolChoice(Mode mode, @Nullable String name) {
-  /** AUTO: as the model likes; NONE: no tools are shown; REQUIRED: at least one; NAMED: this one. */
+  /**
+   * AUTO: as the model likes; NONE: no tools are shown; REQUIRED: at least one; NAMED: this one.
+   */
   public enum Mode {
     AUTO,
     NONE,

@@ -4,10 +4,10 @@ import dev.millrace.inference.sampling.SamplingState;
 
 /**
  * The work of one step as flat arrays: the only thing that crosses from bookkeeping to arithmetic.
- * There is no phase: a decode is a query of length 1, a prefill a longer one, and both stand side by
- * side. Arrays may be longer than what is used; the counts say how much is. The engine thread fills
- * it, then it belongs to the {@link Runner} until the step's result was awaited; the engine keeps one
- * more than the runner's depth and reuses them.
+ * There is no phase: a decode is a query of length 1, a prefill a longer one, and both stand side
+ * by side. Arrays may be longer than what is used; the counts say how much is. The engine thread
+ * fills it, then it belongs to the {@link Runner} until the step's result was awaited; the engine
+ * keeps one more than the runner's depth and reuses them.
  */
 public final class Batch {
   /** Sequences in this step. */
@@ -37,7 +37,9 @@ public final class Batch {
   /** [sequences] tokens of the sequence up to and including this step's last one. */
   public int[] contextLength;
 
-  /** [sequences · maxBlocks] block ids, row by row; only those that contextLength covers are valid. */
+  /**
+   * [sequences · maxBlocks] block ids, row by row; only those that contextLength covers are valid.
+   */
   public int[] blockTable;
 
   /** Row length of {@link #blockTable}. */

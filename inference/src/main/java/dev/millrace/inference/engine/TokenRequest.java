@@ -11,4 +11,9 @@ import dev.millrace.inference.api.SamplingParams;
  * @param priority lower runs first; equal priorities run in the order of submission
  */
 public record TokenRequest(
-    String id, int[] prompt, int[] resume, SamplingParams sampling, int[] stopTokens, int priority) {}
+    String id,
+    int[] prompt,
+    int[] resume,
+    SamplingParams sampling,
+    int[] stopTokens,
+    int priority) {}
