@@ -16,7 +16,9 @@ public interface StepHandle {
   /**
    * What a step sampled; valid until the batch is submitted again.
    *
-   * @param tokens [logitCount] the sampled token of each logit row
+   * @param tokens [logitCount] the sampled token of each logit row, or -1 where the row's logits
+   *     were not numbers: that sequence fails and no other (a following step that takes its token
+   *     from such a row may use any token: what it computes is dropped)
    * @param logprobs [logitCount] where the row asked for them, else null entries
    */
   record Result(int[] tokens, @Nullable TokenLogprob[] logprobs) {}

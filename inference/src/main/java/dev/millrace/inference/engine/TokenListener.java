@@ -5,11 +5,15 @@ import dev.millrace.inference.api.GenerateEvent;
 import dev.millrace.inference.api.TokenLogprob;
 import org.jspecify.annotations.Nullable;
 
-/** Hears of one sequence, on the engine thread: it must only hand over to another thread. */
+/**
+ * Hears of one sequence, on the engine thread: it must only hand over to another thread. What it
+ * throws is logged and dropped. After {@link Engine#close} it hears on the submitter's thread.
+ */
 public interface TokenListener {
 
   /**
-   * The first prompt token is about to be computed.
+   * The first prompt token is about to be computed. Comes at most once, and not at all for a
+   * sequence that ends before that.
    *
    * @param cachedTokens prompt tokens taken from the prefix cache
    */

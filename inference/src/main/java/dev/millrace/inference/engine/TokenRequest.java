@@ -3,7 +3,8 @@ package dev.millrace.inference.engine;
 import dev.millrace.inference.api.SamplingParams;
 
 /**
- * One sequence for the {@link Engine}.
+ * One sequence for the {@link Engine}. The arrays belong to the engine from then on: it does not
+ * copy them, nobody may change them. maxTokens and minTokens count resumed tokens too.
  *
  * @param prompt at least one token, each of the vocabulary
  * @param resume generated tokens of an earlier attempt; the output continues after them

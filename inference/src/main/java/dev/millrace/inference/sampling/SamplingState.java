@@ -53,8 +53,13 @@ public final class SamplingState {
     return stopTokens;
   }
 
-  /** Called by the runner's thread with each token it sampled. */
+  /**
+   * Called by the runner's thread with each token it sampled; {@link Sampler#FAILED} is dropped.
+   */
   public void append(int token) {
+    if (token < 0) {
+      return;
+    }
     if (length == tokens.length) {
       tokens = java.util.Arrays.copyOf(tokens, length + (length >> 1));
     }
