@@ -1,0 +1,50 @@
+package dev.millrace.topology;
+
+import java.nio.file.Files;
+import java.nio.file.Path;
+
+/**
+ * The one place where the project reads environment variables and system properties. Everything
+ * else gets its settings handed in.
+ */
+public final class Environment {
+  private Environment() {}
+
+  /**
+   * The project's folder: what {@code ./millrace} passes as {@code -Dmillrace.home}, else {@code
+   * MILLRACE_HOME}, else the nearest folder upwards from the working directory that holds the
+   * launcher.
+   *
+   * @throws IllegalStateException if none of them leads to a folder
+   */
+  public static Path home() {
+    String given = System.getProperty("millrace.home", System.getenv("MILLRACE_HOME"));
+    if (given != null && !given.isBlank()) {
+      Path home = Path.of(given).toAbsolutePath().normalize();
+      if (!Files.isDirectory(home)) {
+        throw new IllegalStateException("millrace.home is " + home + ", which is no folder");
+      }
+      return home;
+    }
+    Path start = Path.of("").toAbsolutePath();
+    for (Path at = start; at != null; at = at.getParent()) {
+      if (Files.isRegularFile(at.resolve("millrace"))) {
+        return at;
+      }
+    }
+    throw new IllegalStateException(
+        "the project's folder was not found upwards of "
+            + start
+            + ": start through ./millrace, or set MILLRACE_HOME");
+  }
+
+  /** The class path of this process, for processes that run the same code. */
+  public static String classPath() {
+    return System.getProperty("java.class.path", "");
+  }
+
+  /** The {@code java} command that runs this process. */
+  public static Path java() {
+    return Path.of(System.getProperty("java.home", ""), "bin", "java");
+  }
+}
