@@ -1,6 +1,9 @@
 package dev.millrace.inference.sampling;
 
 import dev.millrace.inference.api.SamplingParams;
+import java.util.Arrays;
+import java.util.Objects;
+import org.jspecify.annotations.Nullable;
 
 /**
  * What the sampler knows of one sequence: its parameters, and the tokens so far. The engine thread
@@ -9,23 +12,23 @@ import dev.millrace.inference.api.SamplingParams;
  */
 public final class SamplingState {
   private final SamplingParams params;
+  private final int[] prompt;
   private final int[] stopTokens;
-  private final int promptLength;
-  private int[] tokens;
-  private int length;
+  private int[] output;
+  private int outputLength;
+  private @Nullable TokenCounts counts;
 
   /**
-   * @param prompt the prompt's tokens, without resumed ones
+   * @param prompt the prompt's tokens, without resumed ones; not copied
    * @param generated tokens generated before (resumed); they count as output
    * @param stopTokens ids that end a sequence: not drawn before minTokens were generated
    */
   public SamplingState(SamplingParams params, int[] prompt, int[] generated, int[] stopTokens) {
     this.params = params;
+    this.prompt = prompt;
     this.stopTokens = stopTokens;
-    this.promptLength = prompt.length;
-    this.length = prompt.length + generated.length;
-    this.tokens = java.util.Arrays.copyOf(prompt, Math.max(16, length + 64));
-    System.arraycopy(generated, 0, tokens, prompt.length, generated.length);
+    this.output = Arrays.copyOf(generated, generated.length + 16);
+    this.outputLength = generated.length;
   }
 
   public SamplingParams params() {
@@ -34,23 +37,21 @@ public final class SamplingState {
 
   /** Position in the sequence of the token to be drawn next. */
   public int position() {
-    return length;
+    return prompt.length + outputLength;
   }
 
   public int promptLength() {
-    return promptLength;
+    return prompt.length;
   }
 
+  /** Tokens of output so far, resumed ones included. */
   public int generated() {
-    return length - promptLength;
+    return outputLength;
   }
 
   public int token(int position) {
-    return tokens[java.util.Objects.checkIndex(position, length)];
-  }
-
-  int[] stopTokens() {
-    return stopTokens;
+    Objects.checkIndex(position, position());
+    return position < prompt.length ? prompt[position] : output[position - prompt.length];
   }
 
   /**
@@ -60,9 +61,38 @@ public final class SamplingState {
     if (token < 0) {
       return;
     }
-    if (length == tokens.length) {
-      tokens = java.util.Arrays.copyOf(tokens, length + (length >> 1));
+    if (outputLength == output.length) {
+      output = Arrays.copyOf(output, outputLength + (outputLength >> 1));
     }
-    tokens[length++] = token;
+    output[outputLength++] = token;
+    if (counts != null) {
+      counts.add(token, 1);
+    }
+  }
+
+  int[] stopTokens() {
+    return stopTokens;
+  }
+
+  /** Whether stop tokens may not be drawn yet. */
+  boolean masksStopTokens() {
+    return outputLength < params.minTokens() && stopTokens.length > 0;
+  }
+
+  /** How often each token occurs in the output, with those of the prompt at 0 or more. */
+  TokenCounts counts() {
+    TokenCounts result = counts;
+    if (result == null) {
+      // Only sequences with penalties pay for this, once, on the runner's thread.
+      result = new TokenCounts(prompt.length + outputLength);
+      for (int token : prompt) {
+        result.add(token, 0);
+      }
+      for (int i = 0; i < outputLength; i++) {
+        result.add(output[i], 1);
+      }
+      counts = result;
+    }
+    return result;
   }
 }
