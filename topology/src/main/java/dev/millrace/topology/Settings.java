@@ -1,0 +1,141 @@
+package dev.millrace.topology;
+
+import java.util.ArrayList;
+import java.util.List;
+
+/** Every key of the worker's own, in the order in which they are documented. */
+public final class Settings {
+  private static final List<Setting> ALL_OWN = new ArrayList<>();
+
+  static final Setting MODEL_PATH =
+      own("model.path", "", "Folder of the Hugging Face checkpoint to serve.");
+  static final Setting MODEL_NAME =
+      own(
+          "model.name",
+          "",
+          "Name that prompts ask for and completions carry; empty: the folder's name.");
+
+  static final Setting PROMPTS =
+      own("topics.prompts", "millrace.prompts", "Topic of the prompts to answer.");
+  static final Setting CANCELS =
+      own(
+          "topics.cancels",
+          "millrace.cancels",
+          "Topic of cancel events; as many partitions as the prompts' topic.");
+  static final Setting COMPLETIONS =
+      own("topics.completions", "millrace.completions", "Topic of the answers.");
+  static final Setting TOOL_CALLS =
+      own("topics.tool.calls", "millrace.tool-calls", "Topic of the tool calls, one event a call.");
+  static final Setting CHUNKS =
+      own("topics.chunks", "millrace.chunks", "Topic of the pieces of streamed answers.");
+  static final Setting DEAD_LETTERS =
+      own(
+          "topics.dead.letters",
+          "millrace.dead-letters",
+          "Topic of prompts that cannot be answered, as they came, with the reason in headers.");
+  static final Setting PARTITIONS =
+      own("topics.partitions", "6", "Partitions of the topics that topics create makes.");
+  static final Setting REPLICATION =
+      own(
+          "topics.replication.factor",
+          "-1",
+          "Replicas of those topics and of the stores' changelogs; -1: the broker's default.");
+
+  static final Setting WINDOW_PROMPTS =
+      own(
+          "window.prompts",
+          "512",
+          "Most prompts that the engine holds before the worker stops reading more.");
+  static final Setting WINDOW_TOKENS =
+      own(
+          "window.tokens",
+          "0",
+          "Most prompt tokens that wait in the engine before the worker stops reading more; 0: no"
+              + " such limit.");
+  static final Setting SAVE_TOKENS =
+      own(
+          "progress.save.tokens",
+          "64",
+          "A prompt's generated tokens are saved when this many are unsaved: what a crash costs.");
+  static final Setting SAVE_INTERVAL =
+      own("progress.save.interval", "2s", "Or when the oldest unsaved one is this old.");
+  static final Setting DEDUP_RETENTION =
+      own(
+          "dedup.retention",
+          "1h",
+          "How long the id of an answered prompt is remembered: a second prompt with it is not"
+              + " answered again.");
+  static final Setting DEDUP_IDS =
+      own("dedup.max.ids", "200000", "Most ids remembered for one partition; oldest go first.");
+  static final Setting MAX_BYTES =
+      own(
+          "max.prompt.bytes",
+          "32m",
+          "Largest record, prompt or answer: drives the topics', the producer's and the fetch"
+              + " limits.");
+  static final Setting MAX_TOKENS =
+      own("max.tokens", "1024", "Most tokens to generate where a prompt does not say.");
+  static final Setting TEMPERATURE =
+      own(
+          "sampling.temperature",
+          "",
+          "Temperature where a prompt does not say; empty: the model's own default.");
+  static final Setting TOP_P =
+      own("sampling.top.p", "", "top_p where a prompt does not say; empty: the model's own.");
+  static final Setting ATTEMPTS =
+      own(
+          "engine.attempts",
+          "3",
+          "How often a prompt is tried when the engine fails it, before it is a dead letter.");
+  static final Setting BACKOFF =
+      own("engine.backoff", "500ms", "Pause before the second try; doubles with each further one.");
+  static final Setting SEQUENCES =
+      own("engine.max.sequences", "256", "Most sequences that the engine runs at once.");
+  static final Setting TOKEN_BUDGET =
+      own("engine.token.budget", "2048", "Most tokens of one step of the engine.");
+  static final Setting MAX_CHUNK =
+      own("engine.max.chunk", "1024", "Most tokens of one prompt in a step while others wait.");
+  static final Setting BLOCK_SIZE = own("engine.block.size", "16", "Tokens of a KV block.");
+  static final Setting KV_BLOCKS =
+      own("engine.kv.blocks", "0", "KV blocks; 0: as many as there is room for.");
+  static final Setting PREFIX_CACHE =
+      own(
+          "engine.prefix.cache",
+          "true",
+          "Whether prompts share the KV blocks of equal beginnings.");
+  static final Setting THREADS =
+      own("engine.threads", "0", "Threads of the CPU backend; 0: one for each core.");
+
+  static final Setting REGISTRY =
+      own("registry.url", "", "Address of the schema registry (Confluent's interface).");
+  static final Setting SERIALIZER =
+      own(
+          "serde.serializer",
+          "dev.millrace.schemas.EventSerializer",
+          "Class that writes events; Confluent's KafkaAvroSerializer drops in.");
+  static final Setting DESERIALIZER =
+      own(
+          "serde.deserializer",
+          "dev.millrace.schemas.EventDeserializer",
+          "Class that reads events; Confluent's KafkaAvroDeserializer drops in.");
+  static final Setting DRAIN_GRACE =
+      own(
+          "drain.grace",
+          "20s",
+          "How long a worker that is told to stop goes on with the prompts it has begun.");
+  static final Setting STATUS_HOST =
+      own("status.host", "127.0.0.1", "Address of the status server (/metrics, /health/...).");
+  static final Setting STATUS_PORT =
+      own("status.port", "9478", "Its port; 0: any free one; -1: no status server.");
+
+  /** Every key of the worker's own. */
+  public static final List<Setting> ALL = List.copyOf(ALL_OWN);
+
+  private Settings() {}
+
+  private static Setting own(String name, String standard, String doc) {
+    Setting setting = new Setting(name, standard, doc);
+    ALL_OWN.add(setting);
+    return setting;
+  }
+}

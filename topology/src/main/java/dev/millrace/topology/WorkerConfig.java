@@ -1,0 +1,371 @@
+package dev.millrace.topology;
+
+import dev.millrace.topology.Topics.Names;
+import java.io.IOException;
+import java.io.Reader;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.Properties;
+import java.util.TreeMap;
+
+/**
+ * The worker's settings: one properties file, overridden by environment variables. {@link Settings}
+ * lists the keys of our own. Beside them stand {@code kafka.*}, which goes to Kafka Streams under
+ * Kafka's own names (its {@code producer.}, {@code main.consumer.}, {@code admin.} prefixes
+ * included), and {@code registry.*} and {@code serde.*}, which go to the serde. Any other key is
+ * refused.
+ *
+ * <p>No other class of the project reads environment variables or system properties.
+ */
+public final class WorkerConfig {
+  /** Environment variables that begin so override the file. */
+  public static final String VARIABLE_PREFIX = "MILLRACE_";
+
+  private static final String KAFKA = "kafka.";
+  private static final String REGISTRY = "registry.";
+  private static final String SERDE = "serde.";
+  private static final Duration LONGEST = Duration.ofDays(365);
+
+  /** Progress is held in Java arrays and Kafka's sizes are ints: leave room above. */
+  private static final long MOST_BYTES = 1L << 30;
+
+  private final Map<String, String> values;
+
+  /**
+   * How much work the engine may hold.
+   *
+   * @param tokens 0: no limit
+   */
+  public record Window(int prompts, long tokens) {}
+
+  /** When generated tokens are saved. */
+  public record Save(int tokens, Duration interval) {}
+
+  /** How long and how many ids of answered prompts are remembered, for each partition. */
+  public record Dedup(Duration retention, int maxIds) {}
+
+  /** What happens to a prompt that the engine failed. */
+  public record Retry(int attempts, Duration backoff) {}
+
+  private WorkerConfig(Map<String, String> values) {
+    this.values = Map.copyOf(values);
+    check();
+  }
+
+  /**
+   * Reads a properties file; MILLRACE_ variables of the environment override what stands in it.
+   *
+   * @throws ConfigException if it cannot be read or a setting is wrong
+   */
+  public static WorkerConfig load(Path file) {
+    Properties properties = new Properties();
+    try (Reader reader = Files.newBufferedReader(file)) {
+      properties.load(reader);
+    } catch (IOException | IllegalArgumentException e) {
+      throw new ConfigException("cannot read the settings in " + file + ": " + e, e);
+    }
+    Map<String, String> values = new HashMap<>();
+    properties.stringPropertyNames().forEach(n -> values.put(n, properties.getProperty(n)));
+    return of(values, System.getenv());
+  }
+
+  /** These settings alone, whatever the environment says. */
+  public static WorkerConfig of(Map<String, String> values) {
+    return of(values, Map.of());
+  }
+
+  /** These settings, overridden by the MILLRACE_ variables of an environment. */
+  static WorkerConfig of(Map<String, String> values, Map<String, String> environment) {
+    Map<String, String> merged = new HashMap<>(values);
+    environment.forEach(
+        (variable, value) -> {
+          if (variable.startsWith(VARIABLE_PREFIX)) {
+            merged.put(keyOf(variable), value);
+          }
+        });
+    return new WorkerConfig(merged);
+  }
+
+  private static String keyOf(String variable) {
+    for (Setting setting : Settings.ALL) {
+      if (setting.variable().equals(variable)) {
+        return setting.name();
+      }
+    }
+    return variable.substring(VARIABLE_PREFIX.length()).toLowerCase(Locale.ROOT).replace('_', '.');
+  }
+
+  /** These settings with some replaced. */
+  public WorkerConfig with(Map<String, String> replacements) {
+    Map<String, String> merged = new HashMap<>(values);
+    merged.putAll(replacements);
+    return new WorkerConfig(merged);
+  }
+
+  private void check() {
+    List<String> known = new ArrayList<>();
+    Settings.ALL.forEach(s -> known.add(s.name()));
+    for (String key : values.keySet()) {
+      if (!known.contains(key) && !passedOn(key)) {
+        throw new ConfigException(
+            "the setting '%s' is unknown; the nearest known one is '%s' (Kafka's own settings begin"
+                    .formatted(key, Setting.nearest(key, known))
+                + " with 'kafka.')");
+      }
+    }
+    if (bootstrapServers().isEmpty()) {
+      throw new ConfigException(
+          "kafka.bootstrap.servers is not set: give the broker's address, for example"
+              + " kafka.bootstrap.servers=localhost:9092");
+    }
+    String guarantee = kafka().getOrDefault("processing.guarantee", "at_least_once");
+    if (!guarantee.equals("at_least_once") && !guarantee.equals("exactly_once_v2")) {
+      throw new ConfigException(
+          "kafka.processing.guarantee is '%s': it must be at_least_once or exactly_once_v2"
+              .formatted(guarantee));
+    }
+    // Every getter once, so that a wrong value is found here and not in the middle of the work.
+    topics();
+    window();
+    save();
+    dedup();
+    retry();
+    maxPromptBytes();
+    maxTokens();
+    temperature();
+    topP();
+    drainGrace();
+    statusPort();
+    partitions();
+    replicationFactor();
+    streamThreads();
+    commitInterval();
+  }
+
+  private static boolean passedOn(String key) {
+    return (key.startsWith(KAFKA) && key.length() > KAFKA.length())
+        || (key.startsWith(REGISTRY) && key.length() > REGISTRY.length())
+        || (key.startsWith(SERDE) && key.length() > SERDE.length());
+  }
+
+  public String bootstrapServers() {
+    return kafka().getOrDefault("bootstrap.servers", "").strip();
+  }
+
+  /** Names the consumer group, the changelogs and the transactional ids. */
+  public String applicationId() {
+    return kafka().getOrDefault("application.id", "millrace").strip();
+  }
+
+  public boolean exactlyOnce() {
+    return "exactly_once_v2".equals(kafka().get("processing.guarantee"));
+  }
+
+  /** Whether the workers form a group by Kafka's streams protocol instead of the classic one. */
+  public boolean streamsProtocol() {
+    return "streams".equalsIgnoreCase(kafka().getOrDefault("group.protocol", "classic"));
+  }
+
+  public Path modelPath() {
+    String path = Settings.MODEL_PATH.text(values);
+    if (path.isEmpty()) {
+      throw new ConfigException(
+          "model.path is not set: give the folder of a Hugging Face checkpoint");
+    }
+    return Path.of(path);
+  }
+
+  /** What prompts may ask for by name; empty: the name of the model's folder. */
+  public String modelName() {
+    return Settings.MODEL_NAME.text(values);
+  }
+
+  public Names topics() {
+    return new Names(
+        topic(Settings.PROMPTS),
+        topic(Settings.CANCELS),
+        topic(Settings.COMPLETIONS),
+        topic(Settings.TOOL_CALLS),
+        topic(Settings.CHUNKS),
+        topic(Settings.DEAD_LETTERS));
+  }
+
+  private String topic(Setting setting) {
+    String name = setting.text(values);
+    if (name.isEmpty() || name.length() > 249 || !name.matches("[a-zA-Z0-9._-]+")) {
+      throw new ConfigException(
+          "%s is '%s': a topic's name has 1 to 249 letters, digits, '.', '_' or '-'"
+              .formatted(setting.name(), name));
+    }
+    return name;
+  }
+
+  public int partitions() {
+    return Settings.PARTITIONS.integer(values, 1, 100_000);
+  }
+
+  public short replicationFactor() {
+    return (short) Settings.REPLICATION.integer(values, -1, Short.MAX_VALUE);
+  }
+
+  public Window window() {
+    return new Window(
+        Settings.WINDOW_PROMPTS.integer(values, 1, 10_000_000),
+        Settings.WINDOW_TOKENS.number(values, 0, Long.MAX_VALUE));
+  }
+
+  public Save save() {
+    return new Save(
+        Settings.SAVE_TOKENS.integer(values, 1, Integer.MAX_VALUE),
+        Settings.SAVE_INTERVAL.duration(values, LONGEST));
+  }
+
+  public Dedup dedup() {
+    return new Dedup(
+        Settings.DEDUP_RETENTION.duration(values, LONGEST),
+        Settings.DEDUP_IDS.integer(values, 0, 50_000_000));
+  }
+
+  public Retry retry() {
+    return new Retry(
+        Settings.ATTEMPTS.integer(values, 1, 1_000_000),
+        Settings.BACKOFF.duration(values, Duration.ofHours(1)));
+  }
+
+  public int maxPromptBytes() {
+    return (int) Settings.MAX_BYTES.bytes(values, 1024, MOST_BYTES);
+  }
+
+  /** Most tokens to generate where a prompt does not say. */
+  public int maxTokens() {
+    return Settings.MAX_TOKENS.integer(values, 1, Integer.MAX_VALUE);
+  }
+
+  /** NaN where it is left to the model. */
+  public double temperature() {
+    return real(Settings.TEMPERATURE, 0, 100);
+  }
+
+  /** NaN where it is left to the model. */
+  public double topP() {
+    return real(Settings.TOP_P, Double.MIN_VALUE, 1);
+  }
+
+  private double real(Setting setting, double least, double most) {
+    String text = setting.text(values);
+    if (text.isEmpty()) {
+      return Double.NaN;
+    }
+    try {
+      double value = Double.parseDouble(text);
+      if (value >= least && value <= most) {
+        return value;
+      }
+    } catch (NumberFormatException e) {
+      // Falls through: the message below fits both cases.
+    }
+    throw new ConfigException(
+        "%s is '%s': it must be a number up to %s".formatted(setting.name(), text, most));
+  }
+
+  public Duration drainGrace() {
+    return Settings.DRAIN_GRACE.duration(values, Duration.ofDays(1));
+  }
+
+  public String statusHost() {
+    return Settings.STATUS_HOST.text(values);
+  }
+
+  /** 0: any free one; -1: no status server. */
+  public int statusPort() {
+    return Settings.STATUS_PORT.integer(values, -1, 65_535);
+  }
+
+  public String serializer() {
+    return Settings.SERIALIZER.text(values);
+  }
+
+  public String deserializer() {
+    return Settings.DESERIALIZER.text(values);
+  }
+
+  public int streamThreads() {
+    return kafkaNumber("num.stream.threads", 1, 1);
+  }
+
+  public Duration commitInterval() {
+    return Duration.ofMillis(kafkaNumber("commit.interval.ms", KafkaSettings.COMMIT_MS, 1));
+  }
+
+  private int kafkaNumber(String name, int standard, int least) {
+    String text = kafka().getOrDefault(name, Integer.toString(standard)).strip();
+    try {
+      int value = Integer.parseInt(text);
+      if (value >= least) {
+        return value;
+      }
+    } catch (NumberFormatException e) {
+      // Falls through: the message below fits both cases.
+    }
+    throw new ConfigException(
+        "kafka.%s is '%s': it must be a whole number from %d".formatted(name, text, least));
+  }
+
+  /** What the file says for Kafka, without our prefix. */
+  public Map<String, String> kafka() {
+    return under(KAFKA);
+  }
+
+  /**
+   * What the serde is configured with: {@code registry.url} as Confluent's {@code
+   * schema.registry.url}, the rest of {@code registry.*} and {@code serde.*} without the prefix.
+   */
+  public Map<String, String> serdeSettings() {
+    Map<String, String> settings = under(REGISTRY);
+    settings.remove("url");
+    settings.putAll(under(SERDE));
+    settings.remove("serializer");
+    settings.remove("deserializer");
+    String url = Settings.REGISTRY.text(values);
+    if (!url.isEmpty()) {
+      settings.put("schema.registry.url", url);
+    }
+    return settings;
+  }
+
+  private Map<String, String> under(String prefix) {
+    Map<String, String> found = new TreeMap<>();
+    values.forEach(
+        (key, value) -> {
+          if (key.startsWith(prefix)) {
+            found.put(key.substring(prefix.length()), value);
+          }
+        });
+    return found;
+  }
+
+  /** For readers of single settings within the package. */
+  Map<String, String> values() {
+    return values;
+  }
+
+  /** The settings as they stand in the file, without what may be a secret. */
+  @Override
+  public String toString() {
+    Map<String, String> shown = new TreeMap<>();
+    values.forEach(
+        (key, value) ->
+            shown.put(
+                key,
+                key.matches("(?i).*(password|secret|jaas|token|user\\.info|\\.key).*")
+                    ? "[hidden]"
+                    : value));
+    return shown.toString();
+  }
+}
