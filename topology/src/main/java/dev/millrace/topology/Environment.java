@@ -2,6 +2,8 @@ package dev.millrace.topology;
 
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.HashMap;
+import java.util.Map;
 
 /**
  * The one place where the project reads environment variables and system properties. Everything
@@ -36,6 +38,13 @@ public final class Environment {
         "the project's folder was not found upwards of "
             + start
             + ": start through ./millrace, or set MILLRACE_HOME");
+  }
+
+  /** The environment variables that override settings: those that begin with {@code MILLRACE_}. */
+  static Map<String, String> overrides() {
+    Map<String, String> found = new HashMap<>(System.getenv());
+    found.keySet().removeIf(name -> !name.startsWith("MILLRACE_") || name.equals("MILLRACE_HOME"));
+    return found;
   }
 
   /** The class path of this process, for processes that run the same code. */

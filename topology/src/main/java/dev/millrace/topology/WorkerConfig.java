@@ -20,8 +20,6 @@ import java.util.TreeMap;
  * Kafka's own names (its {@code producer.}, {@code main.consumer.}, {@code admin.} prefixes
  * included), and {@code registry.*} and {@code serde.*}, which go to the serde. Any other key is
  * refused.
- *
- * <p>No other class of the project reads environment variables or system properties.
  */
 public final class WorkerConfig {
   /** Environment variables that begin so override the file. */
@@ -72,7 +70,7 @@ public final class WorkerConfig {
     }
     Map<String, String> values = new HashMap<>();
     properties.stringPropertyNames().forEach(n -> values.put(n, properties.getProperty(n)));
-    return of(values, System.getenv());
+    return of(values, Environment.overrides());
   }
 
   /** These settings alone, whatever the environment says. */
