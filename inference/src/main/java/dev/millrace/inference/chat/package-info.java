@@ -1,0 +1,4 @@
+@NullMarked
+package dev.millrace.inference.chat;
+
+import org.jspecify.annotations.NullMarked;

@@ -1,0 +1,4 @@
+@NullMarked
+package dev.millrace.inference.pipeline;
+
+import org.jspecify.annotations.NullMarked;

@@ -1,0 +1,4 @@
+@NullMarked
+package dev.millrace.inference.token;
+
+import org.jspecify.annotations.NullMarked;

@@ -1,0 +1,4 @@
+@NullMarked
+package dev.millrace.inference.tool;
+
+import org.jspecify.annotations.NullMarked;
