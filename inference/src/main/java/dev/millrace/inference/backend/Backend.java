@@ -1,0 +1,114 @@
+package dev.millrace.inference.backend;
+
+import dev.millrace.inference.checkpoint.WeightData;
+import dev.millrace.inference.engine.Batch;
+import java.util.List;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * A device's arithmetic. Operations run in the order of the calls, by one thread; they may return
+ * before their result is there. Rows are independent: what a row comes to depends on no other row,
+ * so that an answer is the same whatever else is in the batch. The fused forms at the end have the
+ * composition as their default; a device overrides those that it does better in one go.
+ *
+ * <p>Whoever makes a backend closes it, after the last step has ended; that frees all of its
+ * handles. Weights may keep pointing into the {@link dev.millrace.inference.checkpoint.Checkpoint},
+ * which is closed after the backend.
+ */
+public interface Backend extends AutoCloseable {
+
+  /** Device and settings, for logs. */
+  String describe();
+
+  // Handles.
+
+  /** A matrix of the checkpoint. */
+  Weight weight(WeightData matrix);
+
+  /** A vector of the checkpoint as float32, [1, length]. */
+  Tensor vector(WeightData vector);
+
+  /** Room for activations; zeros. */
+  Tensor tensor(int rows, int columns);
+
+  /** Lets go of a tensor before the backend closes. */
+  void free(Tensor tensor);
+
+  /**
+   * Room for keys and values.
+   *
+   * @param kvHeads of each layer, 0 for none
+   */
+  KvCache kvCache(List<Integer> kvHeads, int headDim, int blocks);
+
+  /**
+   * Brings a batch to the device.
+   *
+   * @param previous what the step before drew, for {@link Batch#tokenFrom}; null if there is none
+   */
+  Step begin(Batch batch, @Nullable Sampled previous);
+
+  // Operations. Tensors have one row a query token unless said otherwise.
+
+  /** Row of {@code table} for each token: out[t] = table[token[t]]. */
+  void embed(Step step, Weight table, Tensor out);
+
+  /** out[t] = x[t] / sqrt(mean(x[t]²) + epsilon) · weight, for the first {@code rows} rows. */
+  void rmsNorm(Tensor x, int rows, Tensor weight, float epsilon, Tensor out);
+
+  /** out[t] = weight · x[t] + bias, for the first {@code rows} rows. */
+  void linear(Tensor x, int rows, Weight weight, @Nullable Tensor bias, Tensor out);
+
+  /**
+   * Turns queries [heads · headDim] and keys [kvHeads · headDim] by their positions, queries in
+   * place, and stores turned keys and values in the batch's slots of a layer.
+   */
+  void ropeAndStore(
+      Step step, Rotary rotary, Tensor q, Tensor k, Tensor v, KvCache cache, int layer);
+
+  /**
+   * out[t, h] = softmax(q[t, h] · Kᵀ / sqrt(headDim)) · V over positions 0 to the token's own of
+   * its sequence; query head h reads KV head h / (heads / kvHeads).
+   */
+  void attention(Step step, Tensor q, KvCache cache, int layer, Tensor out);
+
+  /** out[t] = silu(gate[t]) · up[t], element by element; out may be gate or up. */
+  void siluMul(Tensor gate, Tensor up, int rows, Tensor out);
+
+  /** x[t] += y[t]. */
+  void add(Tensor x, Tensor y, int rows);
+
+  /** The batch's logit rows of x, one after another. */
+  void logitRows(Step step, Tensor x, Tensor out);
+
+  /** Draws a token for each logit row and appends it to the row's history. */
+  Sampled sample(Step step, Tensor logits);
+
+  // Fused forms.
+
+  /** x += y, then out = rmsNorm(x). */
+  default void addRmsNorm(Tensor x, Tensor y, int rows, Tensor weight, float epsilon, Tensor out) {
+    add(x, y, rows);
+    rmsNorm(x, rows, weight, epsilon, out);
+  }
+
+  /** The three projections of attention, over one input. */
+  default void qkv(Tensor x, int rows, Projection q, Projection k, Projection v) {
+    for (Projection p : List.of(q, k, v)) {
+      linear(x, rows, p.weight, p.bias, p.out);
+    }
+  }
+
+  /** Gate and up projections over one input, then {@code gate.out = silu(gate) · up}. */
+  default void gateUp(Tensor x, int rows, Projection gate, Projection up) {
+    linear(x, rows, gate.weight, gate.bias, gate.out);
+    linear(x, rows, up.weight, up.bias, up.out);
+    siluMul(gate.out, up.out, rows, gate.out);
+  }
+
+  /** A linear layer and where its result goes. */
+  record Projection(Weight weight, @Nullable Tensor bias, Tensor out) {}
+
+  @Override
+  void close();
+}

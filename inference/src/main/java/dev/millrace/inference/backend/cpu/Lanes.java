@@ -1,0 +1,54 @@
+package dev.millrace.inference.backend.cpu;
+
+import java.lang.foreign.MemorySegment;
+import java.nio.ByteOrder;
+import jdk.incubator.vector.FloatVector;
+import jdk.incubator.vector.IntVector;
+import jdk.incubator.vector.VectorSpecies;
+
+/**
+ * The order of sums. A dot product has {@link #LANES} running sums: element k belongs to sum k %
+ * LANES, in ascending k, by fused multiply-add; {@link #reduce} adds the sums up in a fixed tree.
+ * How wide the machine's vectors are decides only how many of the sums advance at once.
+ *
+ * <p>Kernels hold two vectors a dot product, for sums [p, p + WIDTH) and [8 + p, 8 + p + WIDTH), in
+ * passes over p: one pass with vectors of 8, two with vectors of 4. Wider machines run vectors of
+ * 8: what streams weights waits for memory anyway.
+ */
+final class Lanes {
+  /** Running sums of a dot product. */
+  static final int LANES = 16;
+
+  static final VectorSpecies<Float> FLOATS =
+      FloatVector.SPECIES_PREFERRED.length() >= 8
+          ? FloatVector.SPECIES_256
+          : FloatVector.SPECIES_128;
+  static final VectorSpecies<Integer> INTS =
+      FLOATS.length() == 8 ? IntVector.SPECIES_256 : IntVector.SPECIES_128;
+
+  /** Floats of a vector, 4 or 8. */
+  static final int WIDTH = FLOATS.length();
+
+  private Lanes() {}
+
+  /** Sum of the running sums at {@code at}. */
+  static float reduce(float[] sums, int at) {
+    float s0 = (sums[at] + sums[at + 8]) + (sums[at + 4] + sums[at + 12]);
+    float s1 = (sums[at + 1] + sums[at + 9]) + (sums[at + 5] + sums[at + 13]);
+    float s2 = (sums[at + 2] + sums[at + 10]) + (sums[at + 6] + sums[at + 14]);
+    float s3 = (sums[at + 3] + sums[at + 11]) + (sums[at + 7] + sums[at + 15]);
+    return (s0 + s2) + (s1 + s3);
+  }
+
+  static FloatVector load(float[] from, int at) {
+    return FloatVector.fromArray(FLOATS, from, at);
+  }
+
+  static FloatVector load(MemorySegment from, long at) {
+    return FloatVector.fromMemorySegment(FLOATS, from, at, ByteOrder.LITTLE_ENDIAN);
+  }
+
+  static IntVector loadInts(MemorySegment from, long at) {
+    return IntVector.fromMemorySegment(INTS, from, at, ByteOrder.LITTLE_ENDIAN);
+  }
+}

@@ -1,0 +1,155 @@
+package dev.millrace.inference.checkpoint;
+
+import com.fasterxml.jackson.core.JsonParser;
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import java.util.Set;
+import java.util.TreeMap;
+
+/**
+ * The weights of a checkpoint folder: {@code model.safetensors}, or the shards that {@code
+ * model.safetensors.index.json} names. The files are mapped, not read: opening is quick, and pages
+ * that the machine drops come back from disk. Whoever opens it closes it, after everything that
+ * reads its weights.
+ */
+public final class Checkpoint implements AutoCloseable {
+  private static final String SINGLE = "model.safetensors";
+  private static final String INDEX = "model.safetensors.index.json";
+
+  private final Path folder;
+  private final Arena arena;
+  private final Map<String, Place> tensors;
+
+  private record Place(Path file, SafetensorsFile.Entry entry) {}
+
+  private Checkpoint(Path folder, Arena arena, Map<String, Place> tensors) {
+    this.folder = folder;
+    this.arena = arena;
+    this.tensors = tensors;
+  }
+
+  /**
+   * Maps the weights and checks every header.
+   *
+   * @throws InvalidCheckpointException if a file is missing or damaged
+   */
+  public static Checkpoint open(Path folder) {
+    Arena arena = Arena.ofShared();
+    try {
+      Path index = folder.resolve(INDEX);
+      Map<String, Place> tensors =
+          Files.exists(index) ? sharded(folder, index, arena) : single(folder, arena);
+      return new Checkpoint(folder, arena, tensors);
+    } catch (RuntimeException | Error e) {
+      arena.close();
+      throw e;
+    }
+  }
+
+  private static Map<String, Place> single(Path folder, Arena arena) {
+    Path file = folder.resolve(SINGLE);
+    if (!Files.exists(file)) {
+      throw new InvalidCheckpointException(
+          "%s has neither %s nor %s: is it the folder of a Hugging Face checkpoint?"
+              .formatted(folder, SINGLE, INDEX));
+    }
+    Map<String, Place> tensors = new TreeMap<>();
+    SafetensorsFile.open(file, arena)
+        .entries()
+        .forEach((name, entry) -> tensors.put(name, new Place(file, entry)));
+    return tensors;
+  }
+
+  private static Map<String, Place> sharded(Path folder, Path index, Arena arena) {
+    JsonNode map = readIndex(index).path("weight_map");
+    if (!map.isObject() || map.isEmpty()) {
+      throw new InvalidCheckpointException(
+          index + " has no weight_map: download the checkpoint again");
+    }
+    Map<String, SafetensorsFile> shards = new LinkedHashMap<>();
+    Map<String, Place> tensors = new TreeMap<>();
+    for (Map.Entry<String, JsonNode> field : map.properties()) {
+      String name = field.getKey();
+      String shard = field.getValue().isTextual() ? field.getValue().textValue() : "";
+      // A name from a download: it must not lead out of the folder.
+      if (!shard.matches("[A-Za-z0-9_][A-Za-z0-9._-]*\\.safetensors")) {
+        throw new InvalidCheckpointException(
+            "%s puts tensor %s into %s: a shard must be a .safetensors file beside the index"
+                .formatted(index, name, field.getValue()));
+      }
+      SafetensorsFile file =
+          shards.computeIfAbsent(shard, s -> SafetensorsFile.open(folder.resolve(s), arena));
+      SafetensorsFile.Entry entry = file.entries().get(name);
+      if (entry == null) {
+        throw new InvalidCheckpointException(
+            "%s puts tensor %s into %s, which does not hold it: download both again"
+                .formatted(index, name, shard));
+      }
+      tensors.put(name, new Place(file.file(), entry));
+    }
+    return tensors;
+  }
+
+  private static JsonNode readIndex(Path index) {
+    try {
+      return new ObjectMapper()
+          .enable(JsonParser.Feature.STRICT_DUPLICATE_DETECTION)
+          .readTree(Files.readAllBytes(index));
+    } catch (IOException e) {
+      throw new InvalidCheckpointException(
+          index + " is no sound JSON: " + e.getMessage() + ". Download it again.", e);
+    }
+  }
+
+  /** Names of all tensors. */
+  public Set<String> names() {
+    return tensors.keySet();
+  }
+
+  public boolean has(String name) {
+    return tensors.containsKey(name);
+  }
+
+  /**
+   * A tensor that must be there with this shape.
+   *
+   * @throws InvalidCheckpointException if it is missing, of another shape, or in a format that
+   *     {@link WeightFormat} does not know
+   */
+  public WeightData tensor(String name, int... shape) {
+    Place place = tensors.get(name);
+    if (place == null) {
+      throw new InvalidCheckpointException(
+          "%s has no tensor %s, which config.json asks for with shape %s: weights and config.json do not belong together, or a shard is missing"
+              .formatted(folder, name, Arrays.toString(shape)));
+    }
+    SafetensorsFile.Entry entry = place.entry;
+    long[] expected = Arrays.stream(shape).asLongStream().toArray();
+    if (!Arrays.equals(expected, entry.shape())) {
+      throw new InvalidCheckpointException(
+          "%s: tensor %s has shape %s, config.json asks for %s: weights and config.json do not belong together"
+              .formatted(
+                  place.file, name, Arrays.toString(entry.shape()), Arrays.toString(expected)));
+    }
+    WeightFormat format = WeightFormat.ofDtype(entry.dtype());
+    if (format == null) {
+      throw new InvalidCheckpointException(
+          "%s: tensor %s is stored as %s; this version reads %s: use a checkpoint in one of these"
+              .formatted(place.file, name, entry.dtype(), WeightFormat.names()));
+    }
+    return new WeightData(name, format, shape, entry.data());
+  }
+
+  /** Unmaps the files: no {@link WeightData} of this checkpoint may be used after it. */
+  @Override
+  public void close() {
+    arena.close();
+  }
+}

@@ -1,0 +1,140 @@
+package dev.millrace.inference.model;
+
+import dev.millrace.inference.backend.Backend;
+import dev.millrace.inference.backend.Backend.Projection;
+import dev.millrace.inference.backend.KvCache;
+import dev.millrace.inference.backend.Rotary;
+import dev.millrace.inference.backend.Step;
+import dev.millrace.inference.backend.Tensor;
+import dev.millrace.inference.checkpoint.BlockConfig;
+import dev.millrace.inference.checkpoint.Checkpoint;
+import dev.millrace.inference.checkpoint.ModelConfig;
+import dev.millrace.inference.model.LlamaWeights.Absent;
+import dev.millrace.inference.model.LlamaWeights.Block;
+import dev.millrace.inference.model.LlamaWeights.Heads;
+import dev.millrace.inference.model.LlamaWeights.Matrix;
+import dev.millrace.inference.model.LlamaWeights.SwiGlu;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * Llama and nemotron-nas, which differ only in what their blocks are made of. {@link #forward} is
+ * the network from top to bottom. Each part of a block reads the normed state and leaves its result
+ * in {@code delta}, which the next norm adds to the state first: so a backend can do both in one
+ * go.
+ */
+final class LlamaModel implements Model {
+  private final ModelConfig config;
+  private final Checkpoint checkpoint;
+  private final Backend backend;
+  private final LlamaWeights weights;
+  private final Rotary rotary;
+  private @Nullable LlamaWorkspace workspace;
+
+  /** Owns the checkpoint from here on. */
+  LlamaModel(ModelConfig config, Checkpoint checkpoint, Backend backend) {
+    this.config = config;
+    this.checkpoint = checkpoint;
+    this.backend = backend;
+    this.weights = LlamaWeights.load(config, checkpoint, backend);
+    this.rotary = Rope.of(config.rope(), config.headDim());
+  }
+
+  @Override
+  public ModelConfig config() {
+    return config;
+  }
+
+  @Override
+  public KvCache kvCache(int blocks) {
+    return backend.kvCache(
+        config.blocks().stream().map(BlockConfig::kvHeads).toList(), config.headDim(), blocks);
+  }
+
+  @Override
+  public Tensor forward(Step step, KvCache cache) {
+    LlamaWorkspace w = workspace(step);
+    backend.embed(step, weights.embedding(), w.state);
+    w.deltaPending = false;
+    for (int layer = 0; layer < weights.blocks().size(); layer++) {
+      Block block = weights.blocks().get(layer);
+      switch (block.attention()) {
+        case Heads heads -> attention(step, w, heads, cache, layer);
+        case Matrix matrix -> matrix(step, w, matrix);
+        case Absent absent -> {}
+      }
+      switch (block.feedForward()) {
+        case SwiGlu swiGlu -> feedForward(step, w, swiGlu, layer);
+        case Matrix matrix -> matrix(step, w, matrix);
+        case Absent absent -> {}
+      }
+    }
+    return logits(step, w);
+  }
+
+  private void attention(Step step, LlamaWorkspace w, Heads heads, KvCache cache, int layer) {
+    int rows = step.tokens();
+    Tensor k = w.keys(layer);
+    Tensor v = w.values(layer);
+    norm(step, w, heads.norm());
+    backend.qkv(w.normed, rows, heads.q().into(w.q), heads.k().into(k), heads.v().into(v));
+    backend.ropeAndStore(step, rotary, w.q, k, v, cache, layer);
+    backend.attention(step, w.q, cache, layer, w.attended);
+    backend.linear(w.attended, rows, heads.o().weight(), heads.o().bias(), w.delta);
+    w.deltaPending = true;
+  }
+
+  private void feedForward(Step step, LlamaWorkspace w, SwiGlu swiGlu, int layer) {
+    int rows = step.tokens();
+    Projection gate = swiGlu.gate().into(w.gate(layer));
+    norm(step, w, swiGlu.norm());
+    backend.gateUp(w.normed, rows, gate, swiGlu.up().into(w.up(layer)));
+    backend.linear(gate.out(), rows, swiGlu.down().weight(), swiGlu.down().bias(), w.delta);
+    w.deltaPending = true;
+  }
+
+  private void matrix(Step step, LlamaWorkspace w, Matrix matrix) {
+    norm(step, w, matrix.norm());
+    backend.linear(w.normed, step.tokens(), matrix.weight(), null, w.delta);
+    w.deltaPending = true;
+  }
+
+  /** normed = rmsNorm(state + what the part before left). */
+  private void norm(Step step, LlamaWorkspace w, Tensor weight) {
+    int rows = step.tokens();
+    if (w.deltaPending) {
+      backend.addRmsNorm(w.state, w.delta, rows, weight, config.rmsNormEps(), w.normed);
+    } else {
+      backend.rmsNorm(w.state, rows, weight, config.rmsNormEps(), w.normed);
+    }
+  }
+
+  private Tensor logits(Step step, LlamaWorkspace w) {
+    int rows = step.logitRows();
+    if (rows > 0) {
+      if (w.deltaPending) {
+        backend.add(w.state, w.delta, step.tokens());
+      }
+      backend.logitRows(step, w.state, w.last);
+      backend.rmsNorm(w.last, rows, weights.norm(), config.rmsNormEps(), w.last);
+      backend.linear(w.last, rows, weights.output(), null, w.logits);
+    }
+    return w.logits;
+  }
+
+  private LlamaWorkspace workspace(Step step) {
+    LlamaWorkspace w = workspace;
+    if (w == null || !w.fits(step)) {
+      if (w != null) {
+        w.free();
+      }
+      w = new LlamaWorkspace(backend, config, step, w);
+      workspace = w;
+    }
+    return w;
+  }
+
+  @Override
+  public void close() {
+    checkpoint.close();
+  }
+}

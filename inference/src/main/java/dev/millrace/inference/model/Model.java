@@ -1,0 +1,27 @@
+package dev.millrace.inference.model;
+
+import dev.millrace.inference.backend.KvCache;
+import dev.millrace.inference.backend.Step;
+import dev.millrace.inference.backend.Tensor;
+import dev.millrace.inference.checkpoint.ModelConfig;
+
+/**
+ * A network with its weights on a backend. One thread runs it. Whoever loads it closes it, after
+ * its last step and after the backend.
+ */
+public interface Model extends AutoCloseable {
+  ModelConfig config();
+
+  /** A cache for this network's layers. */
+  KvCache kvCache(int blocks);
+
+  /**
+   * Computes a step and stores its keys and values.
+   *
+   * @return logits [logit rows, vocabulary]; valid until the next step
+   */
+  Tensor forward(Step step, KvCache cache);
+
+  @Override
+  void close();
+}
