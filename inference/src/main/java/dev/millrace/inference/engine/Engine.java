@@ -1,19 +1,105 @@
 package dev.millrace.inference.engine;
 
+import dev.millrace.inference.api.FinishReason;
+import dev.millrace.inference.api.GenerateEvent.Failure;
 import dev.millrace.inference.api.Generator;
+import dev.millrace.inference.api.TokenLogprob;
+import java.util.Queue;
+import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicLong;
+import java.util.concurrent.locks.LockSupport;
+import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /**
  * Runs many sequences at once on a {@link Runner}, on one thread of its own. Whoever made it closes
  * it, and then the runner.
+ *
+ * <p>With a runner of depth 2 a step is planned and submitted while the one before it still runs;
+ * its tokens come from there on the device. What a step computed for a sequence that turns out to
+ * have ended is dropped.
+ *
+ * <p>A failed step harms no sequence but one that fails alone, again and again ({@link Scheduler}
+ * says how): its members are computed anew from their known tokens, to the same tokens. After a
+ * fatal failure every sequence fails with {@link Failure#ENGINE}, those submitted later too.
  */
 public final class Engine implements AutoCloseable {
+  private static final Logger log = LoggerFactory.getLogger(Engine.class);
+
+  /** New sequences taken in between two steps: a burst must not hold up those that run. */
+  private static final int INTAKE = 1024;
+
+  private static final String CLOSED = "the engine is closed";
 
   /** A submitted sequence, to {@link #abort} it by. */
-  public interface Handle {}
+  public sealed interface Handle permits Sequence {}
 
-  /** Starts the engine's thread. */
+  private final Runner runner;
+  private final Runner.Info info;
+  private final int maxContext;
+  private final BlockManager blocks;
+  private final Scheduler scheduler;
+
+  /** One more than may be in flight, used in turn; [oldest, next) are in flight. */
+  private final Step[] steps;
+
+  private long oldest;
+  private long next;
+  private long generated;
+  private boolean deviceLost;
+
+  /** From any thread to the engine thread. */
+  private final Queue<Sequence> inbox = new ConcurrentLinkedQueue<>();
+
+  private final Queue<Sequence> aborts = new ConcurrentLinkedQueue<>();
+
+  private final Thread thread;
+  private volatile boolean parked;
+  private volatile boolean closing;
+  private volatile boolean terminated;
+  private volatile @Nullable String failure;
+
+  // What stats() shows. Sequences in the inbox count as waiting.
+  private final AtomicInteger inboxCount = new AtomicInteger();
+  private final AtomicLong inboxTokens = new AtomicLong();
+  private int takenCount;
+  private long takenTokens;
+  private volatile int waiting;
+  private volatile int running;
+  private volatile long uncomputedTokens;
+  private volatile long computedTokens;
+  private volatile int usedBlocks;
+  private volatile long generatedTokens;
+  private volatile long lastStepNanos = System.nanoTime();
+
+  /**
+   * Starts the engine's thread.
+   *
+   * @throws IllegalArgumentException if the runner was made with other KV blocks than the config
+   *     says
+   */
   public Engine(Runner runner, EngineConfig config) {
-    throw new UnsupportedOperationException("the engine is not built yet");
+    this(runner, config, true);
+  }
+
+  /** Not started it is driven by {@link #round}, for tests. */
+  Engine(Runner runner, EngineConfig config, boolean start) {
+    this.runner = runner;
+    this.info = check(runner.info(), config);
+    this.maxContext =
+        (int) Math.min(info.maxContext(), (long) info.blocks() * info.blockSize() + 1);
+    this.blocks = new BlockManager(info.blocks(), info.blockSize(), config.prefixCache());
+    this.scheduler = new Scheduler(config, blocks);
+    this.steps = new Step[info.depth() + 1];
+    for (int i = 0; i < steps.length; i++) {
+      steps[i] = new Step(config.maxSequences(), config.tokenBudget(), info.blockSize());
+    }
+    this.thread = Thread.ofPlatform().name("millrace-engine").daemon().unstarted(this::run);
+    if (start) {
+      thread.start();
+    }
   }
 
   /**
@@ -21,35 +107,376 @@ public final class Engine implements AutoCloseable {
    * {@link TokenListener#onFailed}. Thread-safe.
    */
   public Handle submit(TokenRequest request, TokenListener listener) {
-    throw new UnsupportedOperationException("the engine is not built yet");
+    Sequence sequence = new Sequence(this, request, listener, maxContext, rejection(request));
+    inboxCount.incrementAndGet();
+    inboxTokens.addAndGet(sequence.length());
+    inbox.add(sequence);
+    wake();
+    if (terminated) {
+      // The thread may have gone before it saw this one; the queue hands each out once.
+      endInbox(Failure.CLOSED, CLOSED);
+    }
+    return sequence;
   }
 
   /**
-   * Ends a sequence with {@link dev.millrace.inference.api.FinishReason#CANCELLED}; nothing happens
-   * if it has ended already. Thread-safe, returns at once.
+   * Ends a sequence with {@link FinishReason#CANCELLED}; nothing happens if it has ended already.
+   * Thread-safe, returns at once.
+   *
+   * @throws IllegalArgumentException if another engine made the handle
    */
   public void abort(Handle handle) {
-    throw new UnsupportedOperationException("the engine is not built yet");
+    Sequence sequence = (Sequence) handle;
+    if (sequence.engine != this) {
+      throw new IllegalArgumentException("another engine runs " + sequence.request.id());
+    }
+    if (!terminated) {
+      aborts.add(sequence);
+      wake();
+    }
   }
 
-  /** A snapshot. Thread-safe. */
+  /** A snapshot, of after the last step. Thread-safe. */
   public Generator.Status stats() {
-    throw new UnsupportedOperationException("the engine is not built yet");
+    return new Generator.Status(
+        inboxCount.get() + waiting,
+        running,
+        inboxTokens.get() + uncomputedTokens,
+        computedTokens,
+        (double) usedBlocks / info.blocks(),
+        lastStepNanos,
+        generatedTokens,
+        failure);
   }
 
   /**
    * Most tokens of a sequence, prompt and output: the model's context or what the KV blocks hold.
    */
   public int maxContext() {
-    throw new UnsupportedOperationException("the engine is not built yet");
+    return maxContext;
   }
 
   /**
-   * Ends all sequences with {@link dev.millrace.inference.api.GenerateEvent.Failure#CLOSED}, waits
-   * for the steps in flight and stops the thread.
+   * Ends all sequences with {@link Failure#CLOSED}, waits for the steps in flight and stops the
+   * thread. Called on the engine thread (by a listener) it returns before that.
    */
   @Override
   public void close() {
-    throw new UnsupportedOperationException("the engine is not built yet");
+    closing = true;
+    LockSupport.unpark(thread);
+    boolean interrupted = false;
+    while (Thread.currentThread() != thread && thread.isAlive()) {
+      try {
+        thread.join();
+      } catch (InterruptedException e) {
+        // The runner may be closed only when no step is in flight any more.
+        interrupted = true;
+      }
+    }
+    if (interrupted) {
+      Thread.currentThread().interrupt();
+    }
+  }
+
+  private void run() {
+    while (!closing) {
+      if (!round()) {
+        idle();
+      }
+    }
+    endAll(Failure.CLOSED, CLOSED);
+    awaitAll();
+    publish();
+    terminated = true;
+    endInbox(Failure.CLOSED, CLOSED);
+  }
+
+  /** Takes in what came and makes a step. Returns false if there was nothing to do. */
+  boolean round() {
+    try {
+      takeAborts();
+      takeInbox();
+      boolean worked = failure == null && step();
+      publish();
+      return worked;
+    } catch (Throwable e) {
+      // A bug here, or the JVM is out of memory: no bookkeeping can be trusted any more.
+      fail("the engine failed: " + e, e);
+      return true;
+    }
+  }
+
+  private boolean step() {
+    Step planned = schedule();
+    if (planned != null) {
+      submit(planned);
+    }
+    boolean full = next - oldest == info.depth();
+    Step ended = oldest < next && (full || planned == null) ? step(oldest) : null;
+    if (ended != null) {
+      StepHandle.Result sampled = await(ended);
+      if (sampled != null) {
+        update(ended, sampled);
+      }
+    }
+    return planned != null || ended != null;
+  }
+
+  private @Nullable Step schedule() {
+    Step step = step(next);
+    step.clear(next);
+    scheduler.plan(step);
+    return step.size() > 0 ? step : null;
+  }
+
+  private void submit(Step step) {
+    try {
+      step.handle = runner.submit(step.batch);
+      next++;
+    } catch (RuntimeException e) {
+      stepFailed(step, e);
+    }
+    for (int i = step.firstAdmitted; i < step.size(); i++) {
+      if (step.valid(i)) {
+        step.member(i).tellStarted();
+      }
+    }
+  }
+
+  private StepHandle.@Nullable Result await(Step step) {
+    oldest++;
+    try {
+      return step.handle().await();
+    } catch (StepFailedException e) {
+      if (e.fatal()) {
+        deviceLost = true;
+        fail("the device failed: " + e.getMessage(), e);
+      } else {
+        stepFailed(step, e);
+      }
+    } catch (RuntimeException e) {
+      stepFailed(step, e);
+    }
+    return null;
+  }
+
+  private void update(Step step, StepHandle.Result sampled) {
+    for (int i = 0; i < step.size(); i++) {
+      if (step.valid(i)) {
+        Sequence sequence = step.member(i);
+        scheduler.computed(sequence, step.end(i));
+        int row = step.row(i);
+        if (row >= 0) {
+          accept(sequence, sampled.tokens()[row], sampled.logprobs()[row]);
+        }
+      }
+    }
+    lastStepNanos = System.nanoTime();
+  }
+
+  private void accept(Sequence sequence, int token, @Nullable TokenLogprob logprob) {
+    sequence.pending--;
+    if (token < 0 || token >= info.vocabSize()) {
+      scheduler.forget(sequence);
+      end(sequence, Failure.ENGINE, badToken(sequence, token));
+    } else if (sequence.isStop(token)) {
+      end(sequence, FinishReason.STOP);
+    } else {
+      sequence.append(token);
+      generated++;
+      sequence.tellToken(token, logprob);
+      if (sequence.complete()) {
+        end(sequence, FinishReason.LENGTH);
+      }
+    }
+  }
+
+  private String badToken(Sequence sequence, int token) {
+    String position = " at position " + sequence.length();
+    return token < 0
+        ? "the model's logits are no numbers" + position
+        : "the runner sampled token " + token + position + ", beyond the vocabulary";
+  }
+
+  private void stepFailed(Step step, Exception cause) {
+    log.warn("A step of {} sequences failed; they are computed again", step.size(), cause);
+    Sequence convicted = scheduler.failed(step);
+    if (convicted != null) {
+      end(
+          convicted,
+          Failure.ENGINE,
+          convicted.attempts + " steps failed in which it was alone; the last: " + cause);
+    }
+    lastStepNanos = System.nanoTime();
+  }
+
+  private void takeAborts() {
+    for (Sequence sequence = aborts.poll(); sequence != null; sequence = aborts.poll()) {
+      if (sequence.state != Sequence.State.ENDED) {
+        end(sequence, FinishReason.CANCELLED);
+      }
+    }
+  }
+
+  private void takeInbox() {
+    for (int i = 0; i < INTAKE; i++) {
+      Sequence sequence = inbox.poll();
+      if (sequence == null) {
+        return;
+      }
+      takenCount++;
+      takenTokens += sequence.length();
+      Sequence.Rejection rejection = sequence.rejection;
+      String failed = failure;
+      if (sequence.state == Sequence.State.ENDED) {
+        continue; // aborted
+      } else if (rejection != null) {
+        end(sequence, rejection.failure(), rejection.message());
+      } else if (failed != null) {
+        end(sequence, Failure.ENGINE, failed);
+      } else if (sequence.complete()) {
+        end(sequence, FinishReason.LENGTH);
+      } else {
+        scheduler.add(sequence);
+      }
+    }
+  }
+
+  private void end(Sequence sequence, FinishReason reason) {
+    scheduler.remove(sequence);
+    sequence.tellFinished(reason);
+  }
+
+  private void end(Sequence sequence, Failure reason, String message) {
+    scheduler.remove(sequence);
+    sequence.tellFailed(reason, message);
+  }
+
+  private void fail(String message, Throwable cause) {
+    log.error("No sequence can succeed any more: {}", message, cause);
+    failure = message;
+    endAll(Failure.ENGINE, message);
+  }
+
+  /** Ends what the scheduler holds, without its bookkeeping, which is not used any more. */
+  private void endAll(Failure reason, String message) {
+    for (Sequence sequence : scheduler.drain()) {
+      sequence.ended();
+      sequence.tellFailed(reason, message);
+    }
+  }
+
+  private void endInbox(Failure reason, String message) {
+    for (Sequence sequence = inbox.poll(); sequence != null; sequence = inbox.poll()) {
+      inboxCount.decrementAndGet();
+      inboxTokens.addAndGet(-sequence.length());
+      if (sequence.state != Sequence.State.ENDED) {
+        sequence.ended();
+        sequence.tellFailed(reason, message);
+      }
+    }
+  }
+
+  private void awaitAll() {
+    // A lost device may never answer.
+    while (oldest < next && !deviceLost) {
+      try {
+        step(oldest++).handle().await();
+      } catch (StepFailedException | RuntimeException e) {
+        log.debug("A step failed while the engine closed", e);
+      }
+    }
+  }
+
+  private void publish() {
+    waiting = scheduler.waiting();
+    running = scheduler.running();
+    uncomputedTokens = scheduler.uncomputedTokens();
+    computedTokens = scheduler.computedTokens();
+    usedBlocks = info.blocks() - blocks.free();
+    generatedTokens = generated;
+    // After the above, so that a sequence on its way in is counted twice rather than not at all.
+    inboxCount.addAndGet(-takenCount);
+    inboxTokens.addAndGet(-takenTokens);
+    takenCount = 0;
+    takenTokens = 0;
+  }
+
+  private void idle() {
+    parked = true;
+    if (inbox.isEmpty() && aborts.isEmpty() && !closing) {
+      LockSupport.park(this);
+    }
+    parked = false;
+  }
+
+  private void wake() {
+    if (parked) {
+      LockSupport.unpark(thread);
+    }
+  }
+
+  Scheduler scheduler() {
+    return scheduler;
+  }
+
+  BlockManager blocks() {
+    return blocks;
+  }
+
+  private Step step(long number) {
+    return steps[(int) (number % steps.length)];
+  }
+
+  /** On the submitter's thread: looking at a long prompt must not hold up a step. */
+  private Sequence.@Nullable Rejection rejection(TokenRequest request) {
+    int length = request.prompt().length;
+    if (length == 0) {
+      return new Sequence.Rejection(Failure.INVALID_REQUEST, "the prompt has no tokens");
+    }
+    if (length >= maxContext) {
+      String why =
+          maxContext < info.maxContext()
+              ? "the KV memory holds " + (maxContext - 1) + " (the model would take more)"
+              : "the model's context is " + maxContext + ", one of which is to be generated";
+      return new Sequence.Rejection(
+          Failure.PROMPT_TOO_LONG, "the prompt has " + length + " tokens; " + why);
+    }
+    String problem = outside("prompt", request.prompt());
+    problem = problem == null ? outside("resume", request.resume()) : problem;
+    return problem == null ? null : new Sequence.Rejection(Failure.INVALID_REQUEST, problem);
+  }
+
+  private @Nullable String outside(String name, int[] tokens) {
+    for (int i = 0; i < tokens.length; i++) {
+      if (tokens[i] < 0 || tokens[i] >= info.vocabSize()) {
+        return String.format(
+            "%s[%d] is %d, tokens of this model are 0 to %d",
+            name, i, tokens[i], info.vocabSize() - 1);
+      }
+    }
+    return null;
+  }
+
+  private static Runner.Info check(Runner.Info info, EngineConfig config) {
+    if (info.blockSize() != config.blockSize()) {
+      throw new IllegalArgumentException(
+          "the runner's KV blocks hold "
+              + info.blockSize()
+              + " tokens, the engine is set to "
+              + config.blockSize());
+    }
+    if (config.kvBlocks() != 0 && info.blocks() != config.kvBlocks()) {
+      throw new IllegalArgumentException(
+          "the runner has "
+              + info.blocks()
+              + " KV blocks, the engine is set to "
+              + config.kvBlocks());
+    }
+    if (info.blocks() < 1 || info.depth() < 1 || info.depth() > 2) {
+      throw new IllegalArgumentException(
+          "a runner needs a KV block or more and a depth of 1 or 2: " + info);
+    }
+    return info;
   }
 }

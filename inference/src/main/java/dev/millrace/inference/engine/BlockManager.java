@@ -1,0 +1,280 @@
+package dev.millrace.inference.engine;
+
+import java.security.SecureRandom;
+import java.util.Arrays;
+import java.util.stream.IntStream;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * Who holds which KV block: reference counts, reservations, and a cache of full blocks that later
+ * sequences with the same beginning share. Plain bookkeeping, of the engine thread.
+ *
+ * <p>Admission reserves all that a sequence can ever need, so that one that runs never waits for
+ * memory; blocks are taken when they are reached, so that the cache lives in what is reserved but
+ * not used yet.
+ *
+ * <p>A cached block is known by its content: a number never used twice, given to (content of the
+ * block before it, its tokens). A look-up compares both, so that no collision of hashes can hand
+ * out wrong content. A block becomes shareable when its keys and values are computed ({@link
+ * #computed}), is never written again, and stays cached when nobody holds it until its memory is
+ * needed, longest unused first.
+ */
+final class BlockManager {
+  private static final long ROOT = 1;
+  private static final int NONE = -1;
+
+  private final int blockSize;
+  private final boolean cache;
+
+  /** [block] sequences that hold it. */
+  private final int[] references;
+
+  /** [block] what a shareable block contains, or 0; the content before it; its tokens. */
+  private final long[] content;
+
+  private final long[] parent;
+  private final int[] tokens;
+  private long contents = ROOT;
+
+  /** [bucket] first block of the hash chain; [block] the next in its chain; [block] its bucket. */
+  private final int[] heads;
+
+  private final int[] chained;
+  private final int[] bucket;
+
+  /** Nobody can write prompts that all fall into one bucket. */
+  private final long salt = new SecureRandom().nextLong();
+
+  /** [block] neighbours in the ring of blocks that nobody holds, next to be taken first. */
+  private final int[] next;
+
+  private final int[] previous;
+  private final int ring;
+  private int free;
+  private int reserved;
+
+  private final int[] hits;
+
+  BlockManager(int blockCount, int blockSize, boolean cache) {
+    this.blockSize = blockSize;
+    this.cache = cache;
+    this.references = new int[blockCount];
+    this.content = new long[blockCount];
+    this.parent = new long[blockCount];
+    this.tokens = new int[cache ? Math.multiplyExact(blockCount, blockSize) : 0];
+    this.heads = new int[Integer.highestOneBit(blockCount) * 2];
+    Arrays.fill(heads, NONE);
+    this.chained = new int[blockCount];
+    this.bucket = new int[blockCount];
+    this.next = new int[blockCount + 1];
+    this.previous = new int[blockCount + 1];
+    this.ring = blockCount;
+    this.next[ring] = ring;
+    this.previous[ring] = ring;
+    this.hits = new int[blockCount];
+    for (int block = 0; block < blockCount; block++) {
+      link(previous[ring], block);
+    }
+    this.free = blockCount;
+  }
+
+  int blocksFor(int tokenCount) {
+    return Math.ceilDiv(tokenCount, blockSize);
+  }
+
+  /** Blocks that nobody holds; some are reserved. */
+  int free() {
+    return free;
+  }
+
+  int reserved() {
+    return reserved;
+  }
+
+  /**
+   * Reserves all that a sequence can need and gives it the cached blocks of its beginning. At least
+   * one known token is left to compute.
+   *
+   * @return tokens found in the cache, or -1 if there is no room now, and nothing has changed
+   */
+  int admit(Sequence sequence) {
+    int needed = blocksFor(sequence.limit - 1);
+    int mostHits = cache ? (sequence.length() - 1) / blockSize : 0;
+    if (needed - mostHits > free - reserved) {
+      return -1;
+    }
+    int found = 0;
+    int foundFree = 0;
+    long chain = ROOT;
+    while (found < mostHits) {
+      int block = find(chain, sequence, found);
+      if (block == NONE) {
+        break;
+      }
+      hits[found++] = block;
+      foundFree += references[block] == 0 ? 1 : 0;
+      chain = content[block];
+    }
+    int fresh = needed - found;
+    if (fresh + foundFree > free - reserved) {
+      return -1;
+    }
+    if (sequence.blocks.length < needed) {
+      sequence.blocks = new int[needed];
+    }
+    for (int i = 0; i < found; i++) {
+      hold(hits[i]);
+      sequence.blocks[i] = hits[i];
+    }
+    sequence.blockCount = found;
+    sequence.shareable = found;
+    sequence.chain = chain;
+    sequence.reserved = fresh;
+    reserved += fresh;
+    return found * blockSize;
+  }
+
+  /** Makes the sequence hold blocks for its first {@code tokenCount} tokens, out of its reserve. */
+  void grow(Sequence sequence, int tokenCount) {
+    for (int wanted = blocksFor(tokenCount); sequence.blockCount < wanted; ) {
+      if (sequence.reserved == 0) {
+        throw new IllegalStateException(sequence + " asks for more blocks than it reserved");
+      }
+      int block = next[ring];
+      unshare(block);
+      hold(block);
+      sequence.blocks[sequence.blockCount++] = block;
+      sequence.reserved--;
+      reserved--;
+    }
+  }
+
+  /** The sequence's first {@code tokenCount} tokens are computed: full blocks become shareable. */
+  void computed(Sequence sequence, int tokenCount) {
+    if (!cache) {
+      return;
+    }
+    for (int full = tokenCount / blockSize; sequence.shareable < full; sequence.shareable++) {
+      int index = sequence.shareable;
+      int known = find(sequence.chain, sequence, index);
+      if (known == NONE) {
+        known = sequence.blocks[index];
+        share(known, sequence, index);
+      }
+      // Where another sequence was first this block stays private; the content is the same.
+      sequence.chain = content[known];
+    }
+  }
+
+  /** Takes back all blocks and the reservation of a sequence. */
+  void release(Sequence sequence) {
+    // Last block first: of a cached beginning the end goes before what it hangs on.
+    for (int i = sequence.blockCount - 1; i >= 0; i--) {
+      int block = sequence.blocks[i];
+      if (--references[block] == 0) {
+        free++;
+        link(content[block] == 0 ? ring : previous[ring], block);
+      }
+    }
+    reserved -= sequence.reserved;
+    sequence.reserved = 0;
+    sequence.blockCount = 0;
+    sequence.shareable = 0;
+    sequence.blocks = Sequence.NO_BLOCKS;
+  }
+
+  /** Takes what a sequence holds out of the cache, since its content is in doubt. */
+  void forget(Sequence sequence) {
+    for (int i = 0; i < sequence.blockCount; i++) {
+      unshare(sequence.blocks[i]);
+    }
+  }
+
+  /** Sequences that hold a block. */
+  int references(int block) {
+    return references[block];
+  }
+
+  /** The tokens of a shareable block, or null. */
+  int @Nullable [] shareableTokens(int block) {
+    return content[block] == 0
+        ? null
+        : Arrays.copyOfRange(tokens, block * blockSize, (block + 1) * blockSize);
+  }
+
+  /** The blocks that nobody holds, next to be taken first. */
+  int[] freeBlocks() {
+    return IntStream.iterate(next[ring], block -> block != ring, block -> next[block]).toArray();
+  }
+
+  private void hold(int block) {
+    if (references[block]++ == 0) {
+      free--;
+      next[previous[block]] = next[block];
+      previous[next[block]] = previous[block];
+    }
+  }
+
+  private void link(int after, int block) {
+    next[block] = next[after];
+    previous[block] = after;
+    previous[next[after]] = block;
+    next[after] = block;
+  }
+
+  private void share(int block, Sequence sequence, int index) {
+    content[block] = ++contents;
+    parent[block] = sequence.chain;
+    sequence.copyTokens(index * blockSize, (index + 1) * blockSize, tokens, block * blockSize);
+    int home = bucket(sequence.chain, sequence, index);
+    bucket[block] = home;
+    chained[block] = heads[home];
+    heads[home] = block;
+  }
+
+  private void unshare(int block) {
+    if (content[block] == 0) {
+      return;
+    }
+    content[block] = 0;
+    int home = bucket[block];
+    if (heads[home] == block) {
+      heads[home] = chained[block];
+      return;
+    }
+    int before = heads[home];
+    while (chained[before] != block) {
+      before = chained[before];
+    }
+    chained[before] = chained[block];
+  }
+
+  /**
+   * The shareable block with the sequence's block {@code index} behind the content {@code chain}.
+   */
+  private int find(long chain, Sequence sequence, int index) {
+    int block = heads[bucket(chain, sequence, index)];
+    while (block != NONE && !(parent[block] == chain && sameTokens(block, sequence, index))) {
+      block = chained[block];
+    }
+    return block;
+  }
+
+  private boolean sameTokens(int block, Sequence sequence, int index) {
+    for (int i = 0; i < blockSize; i++) {
+      if (tokens[block * blockSize + i] != sequence.token(index * blockSize + i)) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  private int bucket(long chain, Sequence sequence, int index) {
+    long hash = chain ^ salt;
+    for (int i = 0; i < blockSize; i++) {
+      hash = (hash ^ sequence.token(index * blockSize + i)) * 0x9E3779B97F4A7C15L;
+      hash ^= hash >>> 29;
+    }
+    return (int) hash & (heads.length - 1);
+  }
+}

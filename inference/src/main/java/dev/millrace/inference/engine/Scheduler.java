@@ -1,0 +1,361 @@
+package dev.millrace.inference.engine;
+
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.TreeSet;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * Decides which tokens of which sequences the next step computes. No phases: a sequence has tokens
+ * and computed tokens, a step hands out a budget so that computed catches up. Plain bookkeeping, of
+ * the engine thread.
+ *
+ * <ul>
+ *   <li>Running sequences go first, in the order of their admission, and each gets at least one
+ *       token. While others could be admitted none takes more than a chunk.
+ *   <li>Then waiting ones, by priority and arrival, with all the blocks that they can need: one
+ *       that runs never waits for memory.
+ *   <li>Later ones may pass a waiting one that does not fit yet, but only so many.
+ *   <li>The members of a failed step become suspects. They restart from their known tokens in ever
+ *       smaller groups, with nobody else in their steps, until they got past the point of failure.
+ *       One that fails alone is charged with it; so a sequence that breaks its steps takes no other
+ *       one with it.
+ * </ul>
+ *
+ * A step's cost here depends on who runs, not on how many wait.
+ */
+final class Scheduler {
+  /** Waiting sequences looked at behind one that does not fit. */
+  private static final int LOOKAHEAD = 16;
+
+  private final EngineConfig config;
+  private final BlockManager blocks;
+
+  /** In the order of admission. Ended ones leave gaps until the next plan. */
+  private final @Nullable Sequence[] running;
+
+  private int runningEnd;
+  private int runningCount;
+
+  private final TreeSet<Sequence> waiting = new TreeSet<>(Sequence.ORDER);
+
+  /** Sum of the known tokens of all that wait. */
+  private long waitingTokens;
+
+  /** The head of the queue does not fit, and nothing has changed since that was found. */
+  private boolean stalled;
+
+  private final TreeSet<Sequence> suspects = new TreeSet<>(Sequence.ORDER);
+  private int runningSuspects;
+  private int suspectLimit = Integer.MAX_VALUE;
+
+  private final Sequence[] passed = new Sequence[LOOKAHEAD];
+  private long arrivals;
+
+  Scheduler(EngineConfig config, BlockManager blocks) {
+    this.config = config;
+    this.blocks = blocks;
+    this.running = new Sequence[config.maxSequences()];
+  }
+
+  /** Queues a new sequence. */
+  void add(Sequence sequence) {
+    sequence.become(Sequence.State.NEW, Sequence.State.WAITING);
+    sequence.arrival = arrivals++;
+    enqueue(sequence);
+  }
+
+  /** Fills an empty step; it stays empty if there is nothing to compute now. */
+  void plan(Step step) {
+    closeGaps();
+    int budget = config.tokenBudget();
+    budget = continueRunning(step, budget);
+    step.firstAdmitted = step.size();
+    admit(step, budget);
+    while (step.size() == 0 && runningSuspects == 0 && !suspects.isEmpty() && preemptLast()) {
+      admit(step, budget);
+    }
+    step.seal();
+  }
+
+  /** The member's tokens of a step that ended well are computed. */
+  void computed(Sequence sequence, int end) {
+    sequence.computed = end;
+    blocks.computed(sequence, end);
+    if (sequence.suspect && end >= sequence.suspectUntil) {
+      acquit(sequence);
+      runningSuspects--;
+      suspectLimit = (int) Math.min(Integer.MAX_VALUE, suspectLimit * 2L);
+      endIsolation();
+    }
+  }
+
+  /** The sequence has ended; its blocks are free, and cached where they are full. */
+  void remove(Sequence sequence) {
+    if (sequence.state == Sequence.State.WAITING) {
+      dequeue(sequence);
+    } else if (sequence.state == Sequence.State.RUNNING) {
+      leaveRunning(sequence);
+    }
+    acquit(sequence);
+    sequence.ended();
+    endIsolation();
+  }
+
+  /** Takes what the sequence holds out of the cache. */
+  void forget(Sequence sequence) {
+    blocks.forget(sequence);
+  }
+
+  /**
+   * The results of a step are lost: its members become suspects and restart.
+   *
+   * @return the member that is to be given up, which has not restarted, or null
+   */
+  @Nullable Sequence failed(Step step) {
+    int count = 0;
+    Sequence convicted = null;
+    for (int i = 0; i < step.size(); i++) {
+      if (!step.valid(i)) {
+        continue;
+      }
+      count++;
+      Sequence sequence = step.member(i);
+      if (step.size() == 1) {
+        // Nothing that it computed is trusted in the next attempt.
+        blocks.forget(sequence);
+        if (++sequence.attempts >= config.stepAttempts()) {
+          convicted = sequence;
+          continue;
+        }
+      }
+      leaveRunning(sequence);
+      sequence.suspect = true;
+      sequence.suspectUntil = Math.max(sequence.suspectUntil, step.end(i));
+      sequence.restart();
+      enqueue(sequence);
+    }
+    if (count > 0) {
+      suspectLimit = Math.max(1, Math.min(suspectLimit, count) / 2);
+    }
+    return convicted;
+  }
+
+  int waiting() {
+    return waiting.size() + suspects.size();
+  }
+
+  int running() {
+    return runningCount;
+  }
+
+  /** Known tokens of waiting and running sequences that were never computed. */
+  long uncomputedTokens() {
+    long sum = waitingTokens;
+    for (int i = 0; i < runningEnd; i++) {
+      Sequence sequence = running[i];
+      if (sequence != null) {
+        sum += Math.max(0, sequence.admittedLength - sequence.computed);
+      }
+    }
+    return sum;
+  }
+
+  long computedTokens() {
+    long sum = 0;
+    for (int i = 0; i < runningEnd; i++) {
+      Sequence sequence = running[i];
+      if (sequence != null) {
+        sum += sequence.computed;
+      }
+    }
+    return sum;
+  }
+
+  /** All that run or wait. */
+  List<Sequence> all() {
+    List<Sequence> all = new ArrayList<>();
+    for (int i = 0; i < runningEnd; i++) {
+      Sequence sequence = running[i];
+      if (sequence != null) {
+        all.add(sequence);
+      }
+    }
+    all.addAll(suspects);
+    all.addAll(waiting);
+    return all;
+  }
+
+  /** Takes everything out, without bookkeeping: nothing can be scheduled after that. */
+  List<Sequence> drain() {
+    List<Sequence> all = all();
+    Arrays.fill(running, null);
+    runningEnd = 0;
+    runningCount = 0;
+    runningSuspects = 0;
+    suspects.clear();
+    waiting.clear();
+    waitingTokens = 0;
+    return all;
+  }
+
+  private int continueRunning(Step step, int budget) {
+    boolean isolating = isolating();
+    int others = 0;
+    for (int i = 0; i < runningEnd; i++) {
+      others += takesPart(running(i), isolating) ? 1 : 0;
+    }
+    for (int i = 0; i < runningEnd; i++) {
+      Sequence sequence = running(i);
+      if (takesPart(sequence, isolating)) {
+        others--;
+        budget -= schedule(step, sequence, budget - others);
+      }
+    }
+    return budget;
+  }
+
+  private static boolean takesPart(Sequence sequence, boolean isolating) {
+    return sequence.wanted() > 0 && (!isolating || sequence.suspect);
+  }
+
+  private void admit(Step step, int budget) {
+    if (stalled) {
+      return;
+    }
+    boolean isolating = isolating();
+    TreeSet<Sequence> queue = isolating ? suspects : waiting;
+    int passedCount = 0;
+    Sequence candidate = queue.isEmpty() ? null : queue.first();
+    while (candidate != null
+        && budget > 0
+        && runningCount < config.maxSequences()
+        && (!isolating || runningSuspects < suspectLimit)) {
+      Sequence next = queue.higher(candidate);
+      int cached = blocks.admit(candidate);
+      if (cached >= 0) {
+        start(candidate, cached);
+        budget -= schedule(step, candidate, budget);
+        if (passBy(passedCount)) {
+          stalled = true;
+          return;
+        }
+      } else {
+        if (passedCount == LOOKAHEAD || candidate.bypassed >= config.maxBypass()) {
+          stalled = true;
+          return;
+        }
+        passed[passedCount++] = candidate;
+      }
+      candidate = next;
+    }
+    stalled = candidate == null && passedCount > 0;
+  }
+
+  /** Somebody was admitted before these; true if one of them lets nobody pass any more. */
+  private boolean passBy(int passedCount) {
+    boolean exhausted = false;
+    for (int i = 0; i < passedCount; i++) {
+      exhausted |= ++passed[i].bypassed >= config.maxBypass();
+    }
+    return exhausted;
+  }
+
+  private int schedule(Step step, Sequence sequence, int budget) {
+    int count = Math.min(sequence.wanted(), budget);
+    if (othersCouldStart()) {
+      count = Math.min(count, config.maxChunk());
+    }
+    blocks.grow(sequence, sequence.scheduled + count);
+    step.add(sequence, count);
+    return count;
+  }
+
+  private boolean othersCouldStart() {
+    return !waiting.isEmpty() && !stalled && !isolating() && runningCount < config.maxSequences();
+  }
+
+  private void start(Sequence sequence, int cached) {
+    dequeue(sequence);
+    sequence.admitted(cached);
+    sequence.runningIndex = runningEnd;
+    running[runningEnd++] = sequence;
+    runningCount++;
+    runningSuspects += sequence.suspect ? 1 : 0;
+  }
+
+  private void leaveRunning(Sequence sequence) {
+    running[sequence.runningIndex] = null;
+    runningCount--;
+    runningSuspects -= sequence.suspect ? 1 : 0;
+    blocks.release(sequence);
+    stalled = false;
+  }
+
+  /**
+   * While suspects run the others pause. Where these leave the first suspect no room, the youngest
+   * gives way and restarts later.
+   */
+  private boolean preemptLast() {
+    if (runningEnd == 0) {
+      return false;
+    }
+    Sequence sequence = running(runningEnd - 1);
+    leaveRunning(sequence);
+    runningEnd--;
+    sequence.restart();
+    enqueue(sequence);
+    return true;
+  }
+
+  private void enqueue(Sequence sequence) {
+    (sequence.suspect ? suspects : waiting).add(sequence);
+    waitingTokens += sequence.length();
+    stalled = false;
+  }
+
+  private void dequeue(Sequence sequence) {
+    (sequence.suspect ? suspects : waiting).remove(sequence);
+    waitingTokens -= sequence.length();
+    stalled = false;
+  }
+
+  boolean isolating() {
+    return runningSuspects > 0 || !suspects.isEmpty();
+  }
+
+  private static void acquit(Sequence sequence) {
+    sequence.suspect = false;
+    sequence.suspectUntil = 0;
+    sequence.attempts = 0;
+  }
+
+  private void endIsolation() {
+    if (suspectLimit != Integer.MAX_VALUE && !isolating()) {
+      suspectLimit = Integer.MAX_VALUE;
+      stalled = false;
+    }
+  }
+
+  private Sequence running(int index) {
+    Sequence sequence = running[index];
+    if (sequence == null) {
+      throw new IllegalStateException("nothing runs at " + index);
+    }
+    return sequence;
+  }
+
+  private void closeGaps() {
+    int end = 0;
+    for (int i = 0; i < runningEnd; i++) {
+      Sequence sequence = running[i];
+      if (sequence != null) {
+        sequence.runningIndex = end;
+        running[end++] = sequence;
+      }
+    }
+    Arrays.fill(running, end, runningEnd, null);
+    runningEnd = end;
+  }
+}

@@ -1,0 +1,271 @@
+package dev.millrace.inference.engine;
+
+import dev.millrace.inference.api.FinishReason;
+import dev.millrace.inference.api.GenerateEvent;
+import dev.millrace.inference.api.TokenLogprob;
+import dev.millrace.inference.sampling.SamplingState;
+import java.util.Arrays;
+import java.util.Comparator;
+import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * One request under way. Made on the submitter's thread; from the inbox on the engine thread alone
+ * touches it.
+ *
+ * <p>Its tokens are {@code [0, length)} known, then {@code pending} ones that steps in flight
+ * sample. Of these {@code [0, computed)} have keys and values in memory, {@code [0, scheduled)}
+ * will have them when the steps in flight have ended. There is no phase: a step takes some of
+ * {@code wanted()}, and one that reaches {@code planned()} samples the next token.
+ */
+final class Sequence implements Engine.Handle {
+  private static final Logger log = LoggerFactory.getLogger(Sequence.class);
+
+  /** Lower priorities first, equal ones in the order of submission. */
+  static final Comparator<Sequence> ORDER =
+      Comparator.<Sequence>comparingInt(s -> s.request.priority())
+          .thenComparingLong(s -> s.arrival);
+
+  enum State {
+    /** In the engine's inbox. */
+    NEW,
+    /** Queued in the scheduler. */
+    WAITING,
+    /** Holds KV blocks. */
+    RUNNING,
+    /** Its listener has heard the last. */
+    ENDED
+  }
+
+  /** Why a request is refused. */
+  record Rejection(GenerateEvent.Failure failure, String message) {}
+
+  static final int[] NO_BLOCKS = {};
+
+  final Engine engine;
+  final TokenRequest request;
+  final TokenListener listener;
+  final @Nullable Rejection rejection;
+
+  /** Most tokens it can come to: of the request or of the context, whichever ends first. */
+  final int limit;
+
+  State state = State.NEW;
+  long arrival;
+
+  /** Counts its ends and restarts: results of steps planned in an earlier epoch are void. */
+  int epoch;
+
+  int computed;
+  int scheduled;
+  int pending;
+
+  /** Logit row of the last step that it was in, and that step's number. */
+  int row;
+
+  long rowStep = -1;
+
+  /** Set at admission, so that a queued sequence costs nothing but its request. */
+  private @Nullable SamplingState sampling;
+
+  /** Tokens that were known at admission; up to here it is prefill, for the statistics. */
+  int admittedLength;
+
+  int cachedPromptTokens;
+
+  // BlockManager's.
+  int[] blocks = NO_BLOCKS;
+  int blockCount;
+  int reserved;
+  int shareable;
+  long chain;
+
+  // Scheduler's.
+  int runningIndex;
+  int bypassed;
+  boolean suspect;
+  int suspectUntil;
+  int attempts;
+
+  private boolean started;
+  private boolean listenerThrew;
+  private int[] output;
+  private int outputLength;
+
+  Sequence(
+      Engine engine,
+      TokenRequest request,
+      TokenListener listener,
+      int maxContext,
+      @Nullable Rejection rejection) {
+    this.engine = engine;
+    this.request = request;
+    this.listener = listener;
+    this.rejection = rejection;
+    this.limit =
+        (int) Math.min((long) request.prompt().length + request.sampling().maxTokens(), maxContext);
+    this.output = request.resume();
+    this.outputLength = output.length;
+  }
+
+  /** Known tokens. */
+  int length() {
+    return request.prompt().length + outputLength;
+  }
+
+  /** Tokens there will be when the steps in flight have ended. */
+  int planned() {
+    return length() + pending;
+  }
+
+  /** Tokens that a step may compute now. The very last token's keys and values nobody needs. */
+  int wanted() {
+    return Math.min(planned(), limit - 1) - scheduled;
+  }
+
+  boolean complete() {
+    return length() >= limit;
+  }
+
+  /** Generated tokens, resumed ones included. */
+  int generated() {
+    return outputLength;
+  }
+
+  int token(int position) {
+    int promptLength = request.prompt().length;
+    return position < promptLength ? request.prompt()[position] : output[position - promptLength];
+  }
+
+  /** Copies known tokens [from, to). */
+  void copyTokens(int from, int to, int[] target, int at) {
+    int promptLength = request.prompt().length;
+    int border = Math.clamp(promptLength, from, to);
+    if (from < border) {
+      System.arraycopy(request.prompt(), from, target, at, border - from);
+    }
+    if (border < to) {
+      System.arraycopy(output, border - promptLength, target, at + border - from, to - border);
+    }
+  }
+
+  void append(int token) {
+    // The first append also leaves the request's own array.
+    if (outputLength == output.length || output == request.resume()) {
+      output = Arrays.copyOf(output, outputLength + Math.max(16, outputLength >> 1));
+    }
+    output[outputLength++] = token;
+  }
+
+  boolean isStop(int token) {
+    if (request.sampling().ignoreEos() || outputLength < request.sampling().minTokens()) {
+      return false;
+    }
+    for (int stop : request.stopTokens()) {
+      if (stop == token) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  /** Starts to run with the first {@code cached} tokens computed already. */
+  void admitted(int cached) {
+    become(State.WAITING, State.RUNNING);
+    computed = cached;
+    scheduled = cached;
+    cachedPromptTokens = Math.min(cached, request.prompt().length);
+    admittedLength = length();
+    sampling =
+        new SamplingState(
+            request.sampling(),
+            request.prompt(),
+            Arrays.copyOf(output, outputLength),
+            request.stopTokens());
+  }
+
+  SamplingState sampling() {
+    if (sampling == null) {
+      throw new IllegalStateException(this + " does not run");
+    }
+    return sampling;
+  }
+
+  /** Goes back to the queue with nothing but its known tokens. */
+  void restart() {
+    become(State.RUNNING, State.WAITING);
+    forgetWork();
+  }
+
+  /** Exactly once: who calls it tells the listener. */
+  void ended() {
+    if (state == State.ENDED) {
+      throw new IllegalStateException(this + " has ended already");
+    }
+    state = State.ENDED;
+    forgetWork();
+  }
+
+  private void forgetWork() {
+    epoch++;
+    computed = 0;
+    scheduled = 0;
+    pending = 0;
+    sampling = null;
+  }
+
+  void tellStarted() {
+    if (!started) {
+      started = true;
+      try {
+        listener.onStarted(cachedPromptTokens);
+      } catch (Throwable e) {
+        listenerThrew(e);
+      }
+    }
+  }
+
+  void tellToken(int token, @Nullable TokenLogprob logprob) {
+    try {
+      listener.onToken(token, logprob);
+    } catch (Throwable e) {
+      listenerThrew(e);
+    }
+  }
+
+  void tellFinished(FinishReason reason) {
+    try {
+      listener.onFinished(reason);
+    } catch (Throwable e) {
+      listenerThrew(e);
+    }
+  }
+
+  void tellFailed(GenerateEvent.Failure failure, String message) {
+    try {
+      listener.onFailed(failure, message);
+    } catch (Throwable e) {
+      listenerThrew(e);
+    }
+  }
+
+  private void listenerThrew(Throwable e) {
+    if (!listenerThrew) {
+      listenerThrew = true; // said once: it may do so at each token
+      log.error("The listener of {} threw; the sequence goes on", this, e);
+    }
+  }
+
+  void become(State from, State to) {
+    if (state != from) {
+      throw new IllegalStateException(this + " cannot become " + to);
+    }
+    state = to;
+  }
+
+  @Override
+  public String toString() {
+    return "sequence " + request.id() + " (" + state + ", " + length() + " tokens)";
+  }
+}
