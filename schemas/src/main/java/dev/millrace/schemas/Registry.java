@@ -121,10 +121,7 @@ final class Registry implements Closeable {
     try {
       return avro(client.getSchemaById(ref.id()));
     } catch (RestClientException e) {
-      // Any other 404 is no registry's answer: the address may be wrong, and that blames no record.
-      if (e.getStatus() == NOT_FOUND
-          && e.getErrorCode() >= SUBJECT_NOT_FOUND
-          && e.getErrorCode() <= SCHEMA_NOT_FOUND) {
+      if (blamesTheRecord(e)) {
         throw new BadRecordException("the registry at " + where + " has no such schema", e);
       }
       throw unavailable("looking up " + ref, e);
@@ -135,6 +132,16 @@ final class Registry implements Closeable {
       }
       throw unavailable("looking up " + ref, e);
     }
+  }
+
+  /**
+   * Whether a registry answered that it has no such schema. Any other 404 is no registry's answer:
+   * the address may be wrong, and that is not the record's fault.
+   */
+  static boolean blamesTheRecord(RestClientException e) {
+    return e.getStatus() == NOT_FOUND
+        && e.getErrorCode() >= SUBJECT_NOT_FOUND
+        && e.getErrorCode() <= SCHEMA_NOT_FOUND;
   }
 
   private Schema byGuid(SchemaRef.Guid ref) {
