@@ -94,7 +94,6 @@ record BrokerFiles(Path data, int port, Properties settings) {
     p.setProperty("share.coordinator.state.topic.num.partitions", "1");
     // Groups start and move at once; a stock broker waits for members that never come.
     p.setProperty("group.initial.rebalance.delay.ms", "0");
-    p.setProperty("group.coordinator.rebalance.protocols", "classic,consumer,streams");
     p.setProperty("group.min.session.timeout.ms", "1000");
     p.setProperty("group.streams.min.session.timeout.ms", "1000");
     p.setProperty("group.streams.session.timeout.ms", "6000");
