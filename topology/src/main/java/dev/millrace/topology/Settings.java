@@ -108,16 +108,11 @@ public final class Settings {
 
   static final Setting REGISTRY =
       own("registry.url", "", "Address of the schema registry (Confluent's interface).");
-  static final Setting SERIALIZER =
+  static final Setting SERDE =
       own(
-          "serde.serializer",
-          "dev.millrace.schemas.EventSerializer",
-          "Class that writes events; Confluent's KafkaAvroSerializer drops in.");
-  static final Setting DESERIALIZER =
-      own(
-          "serde.deserializer",
-          "dev.millrace.schemas.EventDeserializer",
-          "Class that reads events; Confluent's KafkaAvroDeserializer drops in.");
+          "serde.class",
+          "dev.millrace.schemas.AvroSerde",
+          "Class that reads and writes events; Confluent's SpecificAvroSerde drops in.");
   static final Setting DRAIN_GRACE =
       own(
           "drain.grace",

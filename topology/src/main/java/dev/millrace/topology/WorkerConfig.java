@@ -285,12 +285,9 @@ public final class WorkerConfig {
     return Settings.STATUS_PORT.integer(values, -1, 65_535);
   }
 
-  public String serializer() {
-    return Settings.SERIALIZER.text(values);
-  }
-
-  public String deserializer() {
-    return Settings.DESERIALIZER.text(values);
+  /** The class of the events' serde. */
+  public String serdeClass() {
+    return Settings.SERDE.text(values);
   }
 
   public int streamThreads() {
@@ -328,8 +325,7 @@ public final class WorkerConfig {
     Map<String, String> settings = under(REGISTRY);
     settings.remove("url");
     settings.putAll(under(SERDE));
-    settings.remove("serializer");
-    settings.remove("deserializer");
+    settings.remove("class");
     String url = Settings.REGISTRY.text(values);
     if (!url.isEmpty()) {
       settings.put("schema.registry.url", url);

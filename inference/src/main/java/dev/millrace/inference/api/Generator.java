@@ -13,6 +13,14 @@ public interface Generator extends AutoCloseable {
   String model();
 
   /**
+   * What requests of this model should use where their sender leaves it open: temperature, top_p
+   * and top_k of its generation_config. Greedy unless the model says otherwise.
+   */
+  default SamplingParams samplingDefaults() {
+    return SamplingParams.greedy(1);
+  }
+
+  /**
    * Takes a request. Never blocks and never throws for what is in the request: a bad one ends in
    * {@link GenerateEvent.Failed}. Thread-safe.
    *

@@ -1,0 +1,97 @@
+package dev.millrace.topology;
+
+import dev.millrace.topology.Output.Sink;
+import java.io.PrintWriter;
+import java.io.StringWriter;
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.List;
+import org.apache.kafka.common.header.Header;
+import org.apache.kafka.common.header.internals.RecordHeader;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * Makes dead letters: the prompt's record with its own key, value and headers, and after them the
+ * headers that Kafka Streams' own dead letters have (KIP-1034), a reason for machines and a message
+ * for people. To replay one, send its key and value to the prompts' topic.
+ */
+final class DeadLetters {
+  /** Why a prompt ended as a dead letter; the header {@code millrace.reason}. */
+  enum Reason {
+    /** The record has no value. */
+    NO_VALUE,
+    /** The record exceeds max.prompt.bytes. */
+    RECORD_TOO_LARGE,
+    /** The bytes are no event. */
+    BAD_RECORD,
+    /** The event asks for something impossible; the message says what. */
+    INVALID_REQUEST,
+    /** Longer than the model's context. */
+    PROMPT_TOO_LONG,
+    /** Asks for something that this worker does not have. */
+    UNSUPPORTED,
+    /** Asks for a model that this worker does not serve. */
+    MODEL_NOT_SERVED,
+    /** The engine failed it again and again. */
+    ENGINE_FAILED,
+    /** The answer does not fit into a record. */
+    ANSWER_TOO_LARGE,
+    /** A defect of the worker. */
+    INTERNAL
+  }
+
+  static final String REASON = "millrace.reason";
+  static final String PROMPT_ID = "millrace.prompt.id";
+  static final String OMITTED = "millrace.value.omitted";
+  static final String EXCEPTION = "__streams.errors.exception";
+  static final String MESSAGE = "__streams.errors.message";
+  static final String STACKTRACE = "__streams.errors.stacktrace";
+  static final String TOPIC = "__streams.errors.topic";
+  static final String PARTITION = "__streams.errors.partition";
+  static final String OFFSET = "__streams.errors.offset";
+
+  private static final int LONGEST_MESSAGE = 4_096;
+  private static final int LONGEST_TRACE = 16_384;
+
+  private DeadLetters() {}
+
+  /**
+   * The headers of a dead letter, without the prompt's own.
+   *
+   * @param id of the prompt, if it is known
+   * @param cause of which class and stack trace are shown; null if there is no exception
+   */
+  static Output of(
+      PromptRecord record,
+      @Nullable String id,
+      Reason reason,
+      String message,
+      @Nullable Throwable cause) {
+    List<Header> headers = new ArrayList<>();
+    headers.add(header(REASON, reason.name()));
+    if (id != null) {
+      headers.add(header(PROMPT_ID, cut(id, LONGEST_MESSAGE)));
+    }
+    headers.add(header(EXCEPTION, cause == null ? "" : cause.getClass().getName()));
+    headers.add(header(MESSAGE, cut(message, LONGEST_MESSAGE)));
+    headers.add(header(STACKTRACE, cause == null ? "" : trace(cause)));
+    headers.add(header(TOPIC, record.topic()));
+    headers.add(header(PARTITION, Integer.toString(record.partition())));
+    headers.add(header(OFFSET, Long.toString(record.offset())));
+    return new Output(Sink.DEAD_LETTER, headers, null);
+  }
+
+  static Header header(String name, String value) {
+    return new RecordHeader(name, value.getBytes(StandardCharsets.UTF_8));
+  }
+
+  private static String trace(Throwable cause) {
+    StringWriter out = new StringWriter();
+    cause.printStackTrace(new PrintWriter(out));
+    return cut(out.toString(), LONGEST_TRACE);
+  }
+
+  private static String cut(String text, int length) {
+    return text.length() <= length ? text : text.substring(0, length) + "…";
+  }
+}

@@ -1,0 +1,119 @@
+package dev.millrace.topology;
+
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicLong;
+
+/**
+ * Whether the worker reads more prompts. {@code process()} must never wait, so a full window closes
+ * this gate instead, and the {@link GatedPartitions} of each consumer pause the prompts' partitions.
+ * Shared by all tasks and threads of a worker; every method is safe for several threads.
+ */
+final class Gate {
+  private final WorkerConfig.Window window;
+  private final AtomicInteger running = new AtomicInteger();
+  private final AtomicInteger kept = new AtomicInteger();
+  private final Set<Object> stalled = ConcurrentHashMap.newKeySet();
+  private final AtomicInteger tasks = new AtomicInteger();
+  private final AtomicInteger saved = new AtomicInteger();
+  private final AtomicLong waitingTokens = new AtomicLong();
+  private volatile boolean draining;
+  private volatile boolean saving;
+
+  Gate(WorkerConfig.Window window) {
+    this.window = window;
+  }
+
+  boolean open() {
+    return !draining
+        && running.get() < window.prompts()
+        && (window.tokens() == 0 || waitingTokens.get() < window.tokens())
+        && stalled.isEmpty();
+  }
+
+  /** Prompts that are begun and have no outcome yet. */
+  int running() {
+    return running.get();
+  }
+
+  /** Prompts that are kept: begun, or sent and not known to be durable. */
+  int kept() {
+    return kept.get();
+  }
+
+  void begin() {
+    running.incrementAndGet();
+    kept.incrementAndGet();
+  }
+
+  /** A prompt has its outcome. */
+  void end() {
+    running.decrementAndGet();
+  }
+
+  /** A prompt that had its outcome is deleted. */
+  void forget() {
+    kept.decrementAndGet();
+  }
+
+  /** A task has gone, and what it kept with it. */
+  void abandon(int stillRunning, int stillKept) {
+    running.addAndGet(-stillRunning);
+    kept.addAndGet(-stillKept);
+  }
+
+  void waitingTokens(long tokens) {
+    waitingTokens.set(tokens);
+  }
+
+  /** No more prompts until {@link #flows}: the registry gives a task no answer. */
+  void stall(Object task) {
+    stalled.add(task);
+  }
+
+  void flows(Object task) {
+    stalled.remove(task);
+  }
+
+  boolean stalled() {
+    return !stalled.isEmpty();
+  }
+
+  /** No more prompts at all: the worker is to stop. */
+  void drain() {
+    draining = true;
+  }
+
+  boolean draining() {
+    return draining;
+  }
+
+  /** Asks every task to save the progress of what it has begun. */
+  void save() {
+    saving = true;
+  }
+
+  boolean saving() {
+    return saving;
+  }
+
+  void taskOpened() {
+    tasks.incrementAndGet();
+  }
+
+  void taskClosed(boolean hadSaved) {
+    tasks.decrementAndGet();
+    if (hadSaved) {
+      saved.decrementAndGet();
+    }
+  }
+
+  void taskSaved() {
+    saved.incrementAndGet();
+  }
+
+  boolean allSaved() {
+    return saved.get() >= tasks.get();
+  }
+}

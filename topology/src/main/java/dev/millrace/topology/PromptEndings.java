@@ -1,0 +1,337 @@
+package dev.millrace.topology;
+
+import dev.millrace.inference.api.FinishReason;
+import dev.millrace.inference.api.GenerateEvent;
+import dev.millrace.schemas.CompletionFinish;
+import dev.millrace.topology.DeadLetters.Reason;
+import dev.millrace.topology.InFlightPrompt.State;
+import dev.millrace.topology.Output.Sink;
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayDeque;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Set;
+import org.apache.avro.specific.SpecificRecord;
+import org.apache.kafka.common.errors.SerializationException;
+import org.apache.kafka.common.header.Header;
+import org.apache.kafka.common.header.Headers;
+import org.apache.kafka.common.header.internals.RecordHeaders;
+import org.apache.kafka.streams.processor.api.Record;
+import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * Ends prompts: each in exactly one outcome, sent once it is certain to be kept until it has been
+ * sent. Belongs to the stream thread.
+ *
+ * <p>Under at-least-once a prompt is retired in two steps, since its outcome and its deletion are
+ * sends to different partitions, of which a crash may keep the second and lose the first: the
+ * outcome is sent now, and the prompt deleted only when a later commit has shown that it was
+ * acknowledged. Under exactly-once both are one transaction.
+ */
+final class PromptEndings {
+  private static final Logger log = LoggerFactory.getLogger(PromptEndings.class);
+
+  /** Context that a prompt's events carry on. */
+  private static final Set<String> CARRIED = Set.of("traceparent", "tracestate", "baggage");
+
+  /** Most bytes of it: it is copied to every chunk. */
+  private static final int MOST_CARRIED = 8 * 1024;
+
+  private static final GenerateEvent.Done NOTHING =
+      new GenerateEvent.Done(
+          FinishReason.CANCELLED,
+          "",
+          "",
+          List.of(),
+          new GenerateEvent.Usage(0, 0, 0, 0),
+          new GenerateEvent.Timings(0, 0, 0),
+          List.of());
+
+  private final TaskState task;
+  private final Services services;
+  private final Topics.Names topics;
+  private final ArrayDeque<InFlightPrompt> sent = new ArrayDeque<>();
+  private final List<InFlightPrompt> held = new ArrayList<>();
+
+  PromptEndings(TaskState task) {
+    this.task = task;
+    this.services = task.services;
+    this.topics = services.config().topics();
+  }
+
+  /** Ends a prompt of which nothing was generated, as cancelled or expired. */
+  void end(InFlightPrompt prompt, CompletionFinish finish) {
+    complete(prompt, NOTHING, finish);
+  }
+
+  /** Ends a prompt with its answer. */
+  void complete(InFlightPrompt prompt, GenerateEvent.Done done, CompletionFinish finish) {
+    prompt.current = null;
+    prompt.generation = null;
+    List<Output> outputs = new ArrayList<>(1 + done.toolCalls().size());
+    try {
+      if (prompt.accepted().stream() && prompt.attempt > 0) {
+        if (!chunksAllowed(prompt)) {
+          holdBack(prompt, () -> complete(prompt, done, finish));
+          return;
+        }
+        outputs.add(output(Sink.CHUNK, EventMapper.chunk(prompt, true)));
+      }
+      for (GenerateEvent.ToolCall call : done.toolCalls()) {
+        outputs.add(output(Sink.TOOL_CALL, services.mapper().toolCall(prompt, call)));
+      }
+      outputs.add(
+          output(Sink.COMPLETION, services.mapper().completion(prompt, done, finish)));
+    } catch (SerializationException e) {
+      if (SerdeFailures.isOutage(e)) {
+        registryFailed(e);
+        holdBack(prompt, () -> complete(prompt, done, finish));
+      } else {
+        deadLetter(prompt, Reason.INTERNAL, "the answer cannot be written: " + e.getMessage(), e);
+      }
+      return;
+    }
+    for (Output output : outputs) {
+      long size = size(prompt.record, output);
+      int limit = services.limits().of(output.sink().topic(topics));
+      if (size > limit) {
+        deadLetter(
+            prompt,
+            Reason.ANSWER_TOO_LARGE,
+            "the answer makes a record of %d bytes for topic %s, which takes %d: ask for fewer tokens"
+                    .formatted(size, output.sink().topic(topics), limit)
+                + " or raise max.prompt.bytes and the topic's max.message.bytes",
+            null);
+        return;
+      }
+    }
+    services.metrics().completed(finish, prompt.record.acceptedAt(), task.now());
+    services.metrics().toolCalls.increment(done.toolCalls().size());
+    settle(prompt, new Outcome(prompt.accepted().id(), outputs));
+  }
+
+  /** Ends an accepted prompt as a dead letter. */
+  void deadLetter(
+      InFlightPrompt prompt, Reason reason, String message, @Nullable Throwable cause) {
+    log.warn("{}prompt {} becomes a dead letter: {}: {}", prefix(), prompt.name(), reason, message);
+    prompt.current = null;
+    prompt.generation = null;
+    services.metrics().deadLettered(reason);
+    String id = prompt.accepted == null ? null : prompt.accepted.id();
+    Output letter = DeadLetters.of(prompt.record, id, reason, message, cause);
+    settle(prompt, new Outcome("", List.of(letter)));
+  }
+
+  /**
+   * Ends a record that was not accepted as a dead letter. Safe without a stored prompt: its offset
+   * is not committed before the dead letter is acknowledged.
+   */
+  void deadLetter(
+      PromptRecord record, Reason reason, String message, @Nullable Throwable cause) {
+    log.warn(
+        "{}the record at {}-{}@{} becomes a dead letter: {}: {}",
+        prefix(),
+        record.topic(),
+        record.partition(),
+        record.offset(),
+        reason,
+        message);
+    services.metrics().deadLettered(reason);
+    sendLetter(record, DeadLetters.of(record, null, reason, message, cause));
+  }
+
+  /** Sends what a prompt came to under an earlier owner of the task. */
+  void sendAgain(InFlightPrompt prompt, Outcome outcome) {
+    services.metrics().sentAgain.increment();
+    for (Output output : outcome.outputs()) {
+      int limit = services.limits().of(output.sink().topic(topics));
+      if (output.sink() != Sink.DEAD_LETTER && size(prompt.record, output) > limit) {
+        deadLetter(
+            prompt,
+            Reason.ANSWER_TOO_LARGE,
+            "topic " + output.sink().topic(topics) + " takes records of at most " + limit + " bytes",
+            null);
+        return;
+      }
+    }
+    prompt.outcome = outcome;
+    task.named(prompt);
+    send(prompt, outcome);
+  }
+
+  /** Forgets a prompt without an outcome of its own: it is a duplicate of another. */
+  void discard(InFlightPrompt prompt) {
+    services.gate().end();
+    task.forget(prompt);
+  }
+
+  /** Whether chunks of the current attempt may be seen: only if no other will have its number. */
+  boolean chunksAllowed(InFlightPrompt prompt) {
+    return task.exactlyOnce || task.commits() > prompt.attemptAt;
+  }
+
+  /** Sends the text that came since the last chunk. */
+  void sendChunk(InFlightPrompt prompt) {
+    byte[] value;
+    try {
+      value = write(Sink.CHUNK, EventMapper.chunk(prompt, false));
+    } catch (SerializationException e) {
+      // The text waits for the next chunk, or the last.
+      registryFailed(e);
+      return;
+    }
+    forward(prompt.record, key(prompt), new Output(Sink.CHUNK, List.of(), value));
+    prompt.chunkSequence++;
+    prompt.chunkContent.setLength(0);
+    prompt.chunkReasoning.setLength(0);
+  }
+
+  /** The second step: deletes what is known to have been sent. */
+  void retire() {
+    long commits = task.commits();
+    while (!sent.isEmpty() && sent.getFirst().sentAt < commits) {
+      delete(sent.removeFirst());
+    }
+  }
+
+  /** Tries again to send what could not be sent. */
+  void retryHeld() {
+    if (held.isEmpty()) {
+      return;
+    }
+    List<InFlightPrompt> again = new ArrayList<>(held);
+    held.clear();
+    for (InFlightPrompt prompt : again) {
+      Runnable ending = prompt.ending;
+      prompt.ending = null;
+      if (ending != null) {
+        ending.run();
+      }
+    }
+  }
+
+  private void holdBack(InFlightPrompt prompt, Runnable ending) {
+    prompt.state = State.UNWRITTEN;
+    prompt.ending = ending;
+    held.add(prompt);
+  }
+
+  void registryFailed(Exception e) {
+    services.metrics().registryFailures.increment();
+    if (!task.registryDown) {
+      log.warn("{}no new prompts until the registry answers: {}", prefix(), e.getMessage());
+    }
+    task.registryDown = true;
+    services.gate().stall(task);
+  }
+
+  private void settle(InFlightPrompt prompt, Outcome outcome) {
+    prompt.outcome = outcome;
+    if (!task.exactlyOnce && prompt.storedAt < task.commits()) {
+      // Its record will not be read again: what is not kept here would be generated again.
+      task.store.saveOutcome(prompt, outcome);
+    }
+    send(prompt, outcome);
+  }
+
+  private void send(InFlightPrompt prompt, Outcome outcome) {
+    byte[] key = key(prompt);
+    for (Output output : outcome.outputs()) {
+      if (output.sink() == Sink.DEAD_LETTER) {
+        sendLetter(task.store.record(prompt), output);
+      } else {
+        forward(prompt.record, key, output);
+      }
+    }
+    prompt.state = State.SENT;
+    services.gate().end();
+    if (task.exactlyOnce) {
+      delete(prompt);
+    } else {
+      prompt.sentAt = task.commits();
+      sent.add(prompt);
+    }
+  }
+
+  private void delete(InFlightPrompt prompt) {
+    Outcome outcome = prompt.outcome;
+    if (outcome != null && !outcome.answered().isEmpty()) {
+      task.seen.remember(outcome.answered());
+    }
+    String id = prompt.id();
+    if (id != null) {
+      task.seen.takeCancel(id);
+    }
+    task.forget(prompt);
+  }
+
+  private Output output(Sink sink, SpecificRecord event) {
+    return new Output(sink, List.of(), write(sink, event));
+  }
+
+  private byte[] write(Sink sink, SpecificRecord event) {
+    return task.serde.serializer().serialize(sink.topic(topics), event);
+  }
+
+  private static byte[] key(InFlightPrompt prompt) {
+    byte[] key = prompt.record.key();
+    return key != null ? key : prompt.name().getBytes(StandardCharsets.UTF_8);
+  }
+
+  private static List<Header> carried(PromptRecord record) {
+    List<Header> carried = new ArrayList<>(CARRIED.size());
+    for (Header header : record.headers()) {
+      if (CARRIED.contains(header.key()) && header.value() != null) {
+        carried.add(header);
+      }
+    }
+    return PromptRecord.headerBytes(carried) > MOST_CARRIED ? List.of() : carried;
+  }
+
+  private static long size(PromptRecord record, Output output) {
+    byte[] key = record.key();
+    byte[] value = output.value();
+    return (key == null ? EventMapper.LONGEST_ID * 3L : key.length)
+        + (value == null ? 0 : value.length)
+        + PromptRecord.headerBytes(output.headers())
+        + PromptRecord.headerBytes(carried(record));
+  }
+
+  private void forward(PromptRecord record, byte[] key, Output output) {
+    Headers headers = new RecordHeaders();
+    carried(record).forEach(headers::add);
+    output.headers().forEach(headers::add);
+    // The prompt's own timestamp may be one that the broker refuses.
+    task.context.forward(
+        new Record<>(key, output.value(), task.now(), headers), output.sink().node());
+  }
+
+  /** A dead letter is the record as it came; only what no topic would take is left out of it. */
+  private void sendLetter(PromptRecord record, Output letter) {
+    int limit = services.limits().of(topics.deadLetters());
+    long room = limit - PromptRecord.headerBytes(letter.headers());
+    byte[] key = record.key();
+    byte[] value = record.value();
+    List<Header> original = record.headers();
+    List<Header> omitted = new ArrayList<>();
+    if (record.size() > room) {
+      omitted.add(DeadLetters.header(DeadLetters.OMITTED, Long.toString(record.size())));
+      value = null;
+      if ((key == null ? 0 : key.length) + PromptRecord.headerBytes(original) > room) {
+        original = List.of();
+        key = key != null && key.length > room / 2 ? null : key;
+      }
+    }
+    Headers headers = new RecordHeaders();
+    original.forEach(headers::add);
+    letter.headers().forEach(headers::add);
+    omitted.forEach(headers::add);
+    task.context.forward(new Record<>(key, value, task.now(), headers), Sink.DEAD_LETTER.node());
+  }
+
+  private String prefix() {
+    return "task " + task.context.taskId() + ": ";
+  }
+}

@@ -1,0 +1,251 @@
+package dev.millrace.topology;
+
+import dev.millrace.inference.api.InvalidRequestException;
+import dev.millrace.schemas.CancelEvent;
+import dev.millrace.schemas.CompletionFinish;
+import dev.millrace.schemas.PromptEvent;
+import dev.millrace.topology.DeadLetters.Reason;
+import dev.millrace.topology.InFlightPrompt.State;
+import java.util.ArrayList;
+import java.util.List;
+import org.apache.avro.specific.SpecificRecord;
+import org.apache.kafka.common.KafkaException;
+import org.apache.kafka.common.errors.SerializationException;
+import org.apache.kafka.common.header.internals.RecordHeaders;
+import org.apache.kafka.streams.processor.api.Record;
+import org.apache.kafka.streams.processor.api.RecordMetadata;
+import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * Takes prompts and cancel events in. A record is either kept, in the store, before its offset can
+ * be committed; or it is set aside as a dead letter at once; or it is a duplicate. Belongs to the
+ * stream thread.
+ */
+final class PromptIntake {
+  private static final Logger log = LoggerFactory.getLogger(PromptIntake.class);
+
+  private final TaskState task;
+  private final Services services;
+  private final PromptRuns runs;
+  private final PromptEndings endings;
+  private final int maxBytes;
+
+  /** An event, or why there is none. */
+  private record Read(
+      @Nullable SpecificRecord event, @Nullable RuntimeException failure, boolean outage) {}
+
+  PromptIntake(TaskState task, PromptRuns runs, PromptEndings endings) {
+    this.task = task;
+    this.services = task.services;
+    this.runs = runs;
+    this.endings = endings;
+    this.maxBytes = services.config().maxPromptBytes();
+  }
+
+  void prompt(Record<byte[], byte[]> record, RecordMetadata source) {
+    PromptRecord taken =
+        new PromptRecord(
+            source.topic(),
+            source.partition(),
+            source.offset(),
+            record.timestamp(),
+            task.now(),
+            record.key(),
+            List.of(record.headers().toArray()),
+            record.value());
+    if (taken.value() == null) {
+      endings.deadLetter(taken, Reason.NO_VALUE, "the record has no value", null);
+      return;
+    }
+    if (taken.size() > maxBytes) {
+      endings.deadLetter(
+          taken,
+          Reason.RECORD_TOO_LARGE,
+          "the record has %d bytes, max.prompt.bytes allows %d".formatted(taken.size(), maxBytes),
+          null);
+      return;
+    }
+    PromptKey key = PromptKey.of(taken);
+    if (task.prompts.containsKey(key)) {
+      // It was kept, but its offset was not committed before a crash.
+      services.metrics().replayed.increment();
+      return;
+    }
+    try {
+      Read read = read(taken);
+      if (read.outage()) {
+        keep(key, taken);
+        return;
+      }
+      decide(key, taken, read, null);
+    } catch (KafkaException e) {
+      throw e;
+    } catch (RuntimeException e) {
+      log.error("the record at offset {} hit a defect", taken.offset(), e);
+      InFlightPrompt kept = task.prompts.get(key);
+      if (kept == null) {
+        endings.deadLetter(taken, Reason.INTERNAL, "a defect of the worker: " + e, e);
+      } else if (kept.state != State.SENT) {
+        endings.deadLetter(kept, Reason.INTERNAL, "a defect of the worker: " + e, e);
+      }
+    }
+  }
+
+  /** Reads kept prompts that could not be read before, or whose task has just moved here. */
+  void readKept() {
+    for (InFlightPrompt prompt : new ArrayList<>(task.prompts.values())) {
+      if (prompt.state != State.UNREAD) {
+        continue;
+      }
+      PromptRecord record = task.store.record(prompt);
+      Read read = read(record);
+      if (read.outage()) {
+        return;
+      }
+      decide(prompt.key, record, read, prompt);
+    }
+  }
+
+  private Read read(PromptRecord record) {
+    try {
+      return new Read(
+          task.serde
+              .deserializer()
+              .deserialize(record.topic(), new RecordHeaders(record.headers()), record.value()),
+          null,
+          false);
+    } catch (RuntimeException e) {
+      boolean outage = SerdeFailures.isOutage(e);
+      if (outage) {
+        endings.registryFailed(e);
+      } else if (e instanceof KafkaException && !(e instanceof SerializationException)) {
+        throw e;
+      }
+      return new Read(null, e, outage);
+    }
+  }
+
+  private InFlightPrompt keep(PromptKey key, PromptRecord record) {
+    InFlightPrompt prompt = task.store.add(key, record, task.commits());
+    task.prompts.put(key, prompt);
+    services.gate().begin();
+    services.metrics().accepted.increment();
+    return prompt;
+  }
+
+  /**
+   * @param kept the prompt, if it is in the store already
+   */
+  private void decide(
+      PromptKey key, PromptRecord record, Read read, @Nullable InFlightPrompt kept) {
+    if (!(read.event() instanceof PromptEvent event)) {
+      RuntimeException failure = read.failure();
+      String message =
+          failure == null
+              ? "the record is of %s, not a PromptEvent"
+                  .formatted(
+                      read.event() == null
+                          ? "no event"
+                          : read.event().getClass().getSimpleName())
+              : String.valueOf(failure.getMessage());
+      reject(record, kept, Reason.BAD_RECORD, message, failure);
+      return;
+    }
+    String served = services.mapper().model();
+    if (!event.getModel().isEmpty() && !event.getModel().equals(served)) {
+      reject(
+          record,
+          kept,
+          Reason.MODEL_NOT_SERVED,
+          "prompt %s asks for model '%s'; this worker serves '%s'"
+              .formatted(EventMapper.idOf(event, record), event.getModel(), served),
+          null);
+      return;
+    }
+    EventMapper.Accepted accepted;
+    try {
+      accepted = services.mapper().accept(event, record);
+    } catch (InvalidRequestException e) {
+      reject(
+          record,
+          kept,
+          Reason.INVALID_REQUEST,
+          "prompt %s: %s".formatted(EventMapper.idOf(event, record), e.getMessage()),
+          e);
+      return;
+    }
+    if (task.byId(accepted.id()) != null || task.seen.answered(accepted.id())) {
+      log.info("prompt {} was taken in before: it is answered once", accepted.id());
+      services.metrics().duplicates.increment();
+      if (kept != null) {
+        endings.discard(kept);
+      }
+      return;
+    }
+    begin(kept == null ? keep(key, record) : kept, accepted);
+  }
+
+  private void begin(InFlightPrompt prompt, EventMapper.Accepted accepted) {
+    prompt.accepted = accepted;
+    prompt.state = State.WAITING;
+    task.named(prompt);
+    if (task.seen.takeCancel(accepted.id())) {
+      endings.end(prompt, CompletionFinish.CANCELLED);
+    } else if (task.now() >= accepted.deadline()) {
+      endings.end(prompt, CompletionFinish.EXPIRED);
+    } else {
+      runs.submit(prompt);
+    }
+  }
+
+  private void reject(
+      PromptRecord record,
+      @Nullable InFlightPrompt kept,
+      Reason reason,
+      String message,
+      @Nullable Throwable cause) {
+    if (kept == null) {
+      endings.deadLetter(record, reason, message, cause);
+    } else {
+      endings.deadLetter(kept, reason, message, cause);
+    }
+  }
+
+  void cancel(Record<byte[], byte[]> record, RecordMetadata source) {
+    if (record.value() == null) {
+      return;
+    }
+    PromptRecord taken =
+        new PromptRecord(
+            source.topic(),
+            source.partition(),
+            source.offset(),
+            record.timestamp(),
+            task.now(),
+            record.key(),
+            List.of(record.headers().toArray()),
+            record.value());
+    Read read = read(taken);
+    if (!(read.event() instanceof CancelEvent event)) {
+      // A cancel is a wish: without it the prompt is answered, so nothing is lost.
+      log.warn(
+          "the cancel at {}-{}@{} is ignored, it cannot be read: {}",
+          taken.topic(),
+          taken.partition(),
+          taken.offset(),
+          read.failure() == null ? "it is no CancelEvent" : read.failure().getMessage());
+      return;
+    }
+    String id = event.getPromptId();
+    InFlightPrompt prompt = task.byId(id);
+    if (prompt != null && prompt.state != State.SENT) {
+      // Remembered as well: if the task moves before the engine lets go, its next owner must know.
+      task.seen.rememberCancel(id, task.now());
+      runs.endEarly(prompt, CompletionFinish.CANCELLED, task.now());
+    } else if (prompt == null && !id.isEmpty() && !task.seen.answered(id)) {
+      task.seen.rememberCancel(id, task.now());
+    }
+  }
+}

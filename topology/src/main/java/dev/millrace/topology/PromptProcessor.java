@@ -1,0 +1,233 @@
+package dev.millrace.topology;
+
+import dev.millrace.topology.InFlightPrompt.State;
+import java.time.Duration;
+import java.util.HashSet;
+import java.util.Set;
+import org.apache.kafka.streams.processor.PunctuationType;
+import org.apache.kafka.streams.processor.api.Processor;
+import org.apache.kafka.streams.processor.api.ProcessorContext;
+import org.apache.kafka.streams.processor.api.ProcessorSupplier;
+import org.apache.kafka.streams.processor.api.Record;
+import org.apache.kafka.streams.processor.api.RecordMetadata;
+import org.apache.kafka.streams.state.StoreBuilder;
+import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * The one processor of the topology: takes prompts and cancels in ({@link PromptIntake}), has them
+ * answered ({@link PromptRuns}) and ends them ({@link PromptEndings}). It never waits for the
+ * engine: results come with the punctuation every few milliseconds, or with the next record.
+ *
+ * <p>Kafka Streams initialises the same object again when it revives a task: everything lives in a
+ * {@link TaskState} that is made new each time.
+ */
+final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]> {
+  private static final Logger log = LoggerFactory.getLogger(PromptProcessor.class);
+
+  /** How often results are taken. */
+  static final Duration TICK = Duration.ofMillis(5);
+
+  /** How often deadlines, saves and further tries are looked at. */
+  private static final long SCAN_MS = 50;
+
+  private static final long REGISTRY_RETRY_MS = 500;
+  private static final long EXPIRE_MS = 1_000;
+
+  private final Services services;
+  private @Nullable Incarnation incarnation;
+
+  PromptProcessor(Services services) {
+    this.services = services;
+  }
+
+  /** Makes processors together with the stores that they need. */
+  static ProcessorSupplier<byte[], byte[], byte[], byte[]> supplier(Services services) {
+    return new ProcessorSupplier<>() {
+      @Override
+      public Processor<byte[], byte[], byte[], byte[]> get() {
+        return new PromptProcessor(services);
+      }
+
+      @Override
+      public Set<StoreBuilder<?>> stores() {
+        return InFlightStore.builders();
+      }
+    };
+  }
+
+  @Override
+  public void init(ProcessorContext<byte[], byte[]> context) {
+    Incarnation made = new Incarnation(new TaskState(services, context));
+    incarnation = made;
+    made.restore();
+    context.schedule(TICK, PunctuationType.WALL_CLOCK_TIME, time -> made.tick());
+  }
+
+  @Override
+  public void process(Record<byte[], byte[]> record) {
+    if (incarnation == null) {
+      throw new IllegalStateException("process() before init()");
+    }
+    incarnation.process(record);
+  }
+
+  @Override
+  public void close() {
+    if (incarnation != null) {
+      incarnation.close();
+      incarnation = null;
+    }
+  }
+
+  /** The processor between one init() and the next close(). */
+  private static final class Incarnation {
+    private final TaskState task;
+    private final Gate gate;
+    private final String cancels;
+    private final PromptEndings endings;
+    private final PromptRuns runs;
+    private final PromptIntake intake;
+    private boolean restored;
+    private boolean saved;
+    private long savedAt;
+    private boolean reportedSaved;
+    private long commitsSeen;
+    private long nextScan;
+    private long nextRegistryTry;
+    private long nextExpiry;
+
+    Incarnation(TaskState task) {
+      this.task = task;
+      this.gate = task.services.gate();
+      this.cancels = task.services.config().topics().cancels();
+      this.endings = new PromptEndings(task);
+      this.runs = new PromptRuns(task, endings);
+      this.intake = new PromptIntake(task, runs, endings);
+      gate.taskOpened();
+    }
+
+    /** Finds what an earlier owner left; nothing may be sent or stored before the first tick. */
+    void restore() {
+      for (InFlightPrompt prompt : task.store.restore()) {
+        task.prompts.put(prompt.key, prompt);
+        gate.begin();
+      }
+      if (!task.prompts.isEmpty()) {
+        log.info("task {} takes over {} prompts", task.context.taskId(), task.prompts.size());
+        task.services.metrics().restored.increment(task.prompts.size());
+      }
+    }
+
+    void process(Record<byte[], byte[]> record) {
+      resume();
+      RecordMetadata source =
+          task.context
+              .recordMetadata()
+              .orElseThrow(() -> new IllegalStateException("a record without a source"));
+      if (source.topic().equals(cancels)) {
+        intake.cancel(record, source);
+      } else {
+        intake.prompt(record, source);
+      }
+      runs.drain();
+      task.seen.flush(task.now());
+    }
+
+    void tick() {
+      resume();
+      endings.retire();
+      runs.drain();
+      long now = task.now();
+      if (task.commits() > commitsSeen) {
+        commitsSeen = task.commits();
+        // What waited for its attempt to be durable may go.
+        endings.retryHeld();
+      }
+      if (now >= nextScan) {
+        nextScan = now + SCAN_MS;
+        runs.scan(now);
+        runs.drain();
+      }
+      if (task.registryDown && now >= nextRegistryTry) {
+        retryRegistry();
+        // After the tries, which may have taken their time.
+        nextRegistryTry = task.now() + REGISTRY_RETRY_MS;
+      }
+      if (now >= nextExpiry) {
+        nextExpiry = now + EXPIRE_MS;
+        task.seen.expire(now);
+      }
+      task.seen.flush(now);
+      saveIfAsked();
+    }
+
+    /** Goes on with what was restored, at the first chance. */
+    private void resume() {
+      if (restored) {
+        return;
+      }
+      restored = true;
+      task.store.deleteOrphans(new HashSet<>(task.prompts.keySet()));
+      for (InFlightPrompt prompt : task.prompts.values().toArray(new InFlightPrompt[0])) {
+        Outcome outcome = prompt.outcome;
+        if (outcome == null) {
+          continue;
+        }
+        if (!outcome.answered().isEmpty() && task.seen.answered(outcome.answered())) {
+          // It was being deleted: its outcome is durable.
+          endings.discard(prompt);
+        } else {
+          endings.sendAgain(prompt, outcome);
+        }
+      }
+      intake.readKept();
+    }
+
+    private void retryRegistry() {
+      task.registryDown = false;
+      endings.retryHeld();
+      if (!task.registryDown) {
+        intake.readKept();
+      }
+      if (!task.registryDown) {
+        log.info("task {}: the registry answers again", task.context.taskId());
+        gate.flows(task);
+      }
+    }
+
+    private void saveIfAsked() {
+      if (!gate.saving()) {
+        return;
+      }
+      if (!saved) {
+        runs.saveAll();
+        task.context.commit();
+        saved = true;
+        savedAt = task.commits();
+      }
+      if (!reportedSaved && (task.exactlyOnce || task.commits() > savedAt)) {
+        reportedSaved = true;
+        gate.taskSaved();
+      }
+    }
+
+    void close() {
+      task.closed = true;
+      runs.cancelAll();
+      int running = 0;
+      for (InFlightPrompt prompt : task.prompts.values()) {
+        running += prompt.state == State.SENT ? 0 : 1;
+      }
+      gate.abandon(running, task.prompts.size());
+      gate.flows(task);
+      gate.taskClosed(reportedSaved);
+      task.serde.close();
+      if (!task.prompts.isEmpty()) {
+        log.info(
+            "task {} hands over {} prompts", task.context.taskId(), task.prompts.size());
+      }
+    }
+  }
+}

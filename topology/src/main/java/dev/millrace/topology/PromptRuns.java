@@ -1,0 +1,289 @@
+package dev.millrace.topology;
+
+import dev.millrace.inference.api.GenerateEvent;
+import dev.millrace.inference.api.GenerateEvent.Delta;
+import dev.millrace.inference.api.GenerateEvent.Done;
+import dev.millrace.inference.api.GenerateEvent.Failed;
+import dev.millrace.inference.api.Generator;
+import dev.millrace.schemas.CompletionFinish;
+import dev.millrace.topology.DeadLetters.Reason;
+import dev.millrace.topology.InFlightPrompt.State;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Queue;
+import java.util.Set;
+import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.function.Consumer;
+import org.apache.kafka.common.KafkaException;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * The prompts of a task that the engine has: hands them over, takes the engine's events from the
+ * one queue of this incarnation of the task, saves progress, and tries again what the engine
+ * failed. Belongs to the stream thread; the engine's threads only add to the queue.
+ */
+final class PromptRuns {
+  private static final Logger log = LoggerFactory.getLogger(PromptRuns.class);
+
+  /** Bounds a turn of the stream thread. */
+  private static final int MOST_EVENTS = 20_000;
+
+  private static final long LONGEST_BACKOFF_MS = 30_000;
+
+  /** How long the engine may take to let go of a prompt before it is ended without it. */
+  private static final long PATIENCE_MS = 2_000;
+
+  private record Arrived(Attempt attempt, GenerateEvent event) {}
+
+  private final TaskState task;
+  private final Services services;
+  private final PromptEndings endings;
+  private final WorkerConfig.Save save;
+  private final WorkerConfig.Retry retry;
+  private final Queue<Arrived> queue = new ConcurrentLinkedQueue<>();
+  private final Set<InFlightPrompt> chunked = new LinkedHashSet<>();
+
+  /** One submission to the engine: its listener, which outlives the task if the engine is late. */
+  private final class Attempt implements Consumer<GenerateEvent> {
+    final InFlightPrompt prompt;
+
+    Attempt(InFlightPrompt prompt) {
+      this.prompt = prompt;
+    }
+
+    @Override
+    public void accept(GenerateEvent event) {
+      if (task.closed) {
+        services.metrics().late.increment();
+      } else {
+        queue.add(new Arrived(this, event));
+      }
+    }
+  }
+
+  PromptRuns(TaskState task, PromptEndings endings) {
+    this.task = task;
+    this.services = task.services;
+    this.endings = endings;
+    this.save = services.config().save();
+    this.retry = services.config().retry();
+  }
+
+  /** Hands a prompt to the engine, to go on after what it generated before. */
+  void submit(InFlightPrompt prompt) {
+    prompt.attempt++;
+    prompt.attemptAt = task.commits();
+    if (prompt.attempt > 1) {
+      services.metrics().retried.increment();
+      task.store.saveAttempt(prompt);
+    }
+    prompt.chunkSequence = 0;
+    prompt.chunkContent.setLength(0);
+    prompt.chunkReasoning.setLength(0);
+    Attempt attempt = new Attempt(prompt);
+    prompt.current = attempt;
+    prompt.state = State.RUNNING;
+    if (prompt.accepted().stream() && !task.exactlyOnce) {
+      // Its chunks wait until its attempt is durable: ask for that soon.
+      task.context.commit();
+    }
+    try {
+      prompt.generation =
+          services
+              .generator()
+              .submit(prompt.accepted().resumed(prompt.tokens.toArray()), attempt);
+    } catch (RuntimeException e) {
+      log.error("the engine threw for prompt {}", prompt.name(), e);
+      attempt.accept(new Failed(GenerateEvent.Failure.ENGINE, "the engine threw " + e));
+    }
+  }
+
+  /** Takes what the engine has reported. */
+  void drain() {
+    if (queue.isEmpty()) {
+      return;
+    }
+    long now = task.now();
+    for (int i = 0; i < MOST_EVENTS; i++) {
+      Arrived arrived = queue.poll();
+      if (arrived == null) {
+        break;
+      }
+      InFlightPrompt prompt = arrived.attempt().prompt;
+      if (prompt.current != arrived.attempt()) {
+        services.metrics().late.increment();
+        continue;
+      }
+      try {
+        take(prompt, arrived.event(), now);
+      } catch (KafkaException e) {
+        throw e;
+      } catch (RuntimeException e) {
+        log.error("prompt {} hit a defect", prompt.name(), e);
+        endings.deadLetter(prompt, Reason.INTERNAL, "a defect of the worker: " + e, e);
+      }
+    }
+    sendChunks();
+  }
+
+  private void take(InFlightPrompt prompt, GenerateEvent event, long now) {
+    switch (event) {
+      case Delta delta -> {
+        services.metrics().tokens.increment(delta.tokens().length);
+        boolean stream = prompt.accepted().stream();
+        prompt.addDelta(delta, stream, now);
+        if (stream) {
+          chunked.add(prompt);
+        }
+        if (prompt.tokens.unsaved() >= save.tokens()) {
+          task.store.saveTokens(prompt);
+        }
+      }
+      case GenerateEvent.ToolCall call -> {
+        // They are sent with the answer, of which they are a part: so each is sent once.
+      }
+      case Done done -> {
+        chunked.remove(prompt);
+        CompletionFinish finish = EventMapper.finish(done);
+        if (finish == CompletionFinish.CANCELLED && prompt.endAs != null) {
+          finish = prompt.endAs;
+        }
+        endings.complete(prompt, done, finish);
+      }
+      case Failed failed -> {
+        chunked.remove(prompt);
+        failed(prompt, failed, now);
+      }
+    }
+  }
+
+  private void failed(InFlightPrompt prompt, Failed failed, long now) {
+    prompt.current = null;
+    prompt.generation = null;
+    switch (failed.failure()) {
+      case INVALID_REQUEST ->
+          endings.deadLetter(prompt, Reason.INVALID_REQUEST, failed.message(), null);
+      case PROMPT_TOO_LONG ->
+          endings.deadLetter(prompt, Reason.PROMPT_TOO_LONG, failed.message(), null);
+      case UNSUPPORTED -> endings.deadLetter(prompt, Reason.UNSUPPORTED, failed.message(), null);
+      case ENGINE, CLOSED -> {
+        if (prompt.endAs != null) {
+          endings.end(prompt, prompt.endAs);
+          return;
+        }
+        boolean promptsFault =
+            failed.failure() == GenerateEvent.Failure.ENGINE
+                && services.generator().status().failure() == null;
+        if (promptsFault && ++prompt.failures >= retry.attempts()) {
+          endings.deadLetter(
+              prompt,
+              Reason.ENGINE_FAILED,
+              "failed %d times, at last with: %s".formatted(prompt.failures, failed.message()),
+              null);
+          return;
+        }
+        long backoff = retry.backoff().toMillis() << Math.clamp(prompt.failures - 1L, 0, 16);
+        prompt.state = State.WAITING;
+        prompt.submitAt = now + Math.clamp(backoff, 1, LONGEST_BACKOFF_MS);
+        log.info(
+            "prompt {} is submitted again in {} ms: {}",
+            prompt.name(),
+            prompt.submitAt - now,
+            failed.message());
+      }
+    }
+  }
+
+  private void sendChunks() {
+    if (chunked.isEmpty()) {
+      return;
+    }
+    List<InFlightPrompt> waiting = new ArrayList<>();
+    for (InFlightPrompt prompt : chunked) {
+      if (prompt.state != State.RUNNING) {
+        continue;
+      }
+      if (!endings.chunksAllowed(prompt)) {
+        waiting.add(prompt);
+      } else if (!prompt.chunkContent.isEmpty() || !prompt.chunkReasoning.isEmpty()) {
+        endings.sendChunk(prompt);
+      }
+    }
+    chunked.clear();
+    chunked.addAll(waiting);
+  }
+
+  /** What is due by the clock: saves, deadlines, further tries. */
+  void scan(long now) {
+    Generator.Status status = services.generator().status();
+    services.gate().waitingTokens(status.waitingTokens());
+    String failure = status.failure();
+    if (failure != null) {
+      services.engineFailed().accept(failure);
+      return;
+    }
+    Duration interval = save.interval();
+    for (InFlightPrompt prompt : List.copyOf(task.prompts.values())) {
+      if (prompt.accepted == null || prompt.state == State.SENT) {
+        continue;
+      }
+      if (prompt.tokens.unsaved() > 0 && now - prompt.unsavedSince >= interval.toMillis()) {
+        task.store.saveTokens(prompt);
+      }
+      if (prompt.endAs == null && now >= prompt.accepted().deadline()) {
+        endEarly(prompt, CompletionFinish.EXPIRED, now);
+      } else if (prompt.endAs != null
+          && prompt.state == State.RUNNING
+          && now - prompt.endAsked >= PATIENCE_MS) {
+        log.warn("the engine does not let go of prompt {}: it ends without it", prompt.name());
+        endings.end(prompt, prompt.endAs);
+      } else if (prompt.state == State.WAITING && now >= prompt.submitAt) {
+        submit(prompt);
+      }
+    }
+    sendChunks();
+  }
+
+  /** Ends a prompt before its time: at once where the engine does not have it. */
+  void endEarly(InFlightPrompt prompt, CompletionFinish finish, long now) {
+    switch (prompt.state) {
+      case WAITING -> endings.end(prompt, finish);
+      case RUNNING -> {
+        prompt.endAs = finish;
+        prompt.endAsked = now;
+        Generator.Generation generation = prompt.generation;
+        if (generation != null) {
+          generation.cancel();
+        }
+      }
+      case UNREAD, UNWRITTEN, SENT -> {
+        // Unread: when it is read. The others have their outcome.
+      }
+    }
+  }
+
+  /** Saves what every prompt has generated. */
+  void saveAll() {
+    for (InFlightPrompt prompt : task.prompts.values()) {
+      if (prompt.state != State.SENT) {
+        task.store.saveTokens(prompt);
+      }
+    }
+  }
+
+  /** The task is gone: its prompts go on elsewhere. */
+  void cancelAll() {
+    for (InFlightPrompt prompt : task.prompts.values()) {
+      Generator.Generation generation = prompt.generation;
+      prompt.current = null;
+      if (generation != null) {
+        generation.cancel();
+      }
+    }
+    services.metrics().late.increment(queue.size());
+    queue.clear();
+  }
+}

@@ -1,0 +1,174 @@
+package dev.millrace.topology;
+
+import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
+import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
+import java.time.Duration;
+import java.util.ArrayDeque;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import org.apache.kafka.common.utils.Bytes;
+import org.apache.kafka.streams.KeyValue;
+import org.apache.kafka.streams.processor.api.ProcessorContext;
+import org.apache.kafka.streams.state.KeyValueIterator;
+import org.apache.kafka.streams.state.KeyValueStore;
+
+/**
+ * The ids of prompts that ended within the retention time, so that a second prompt with the same id
+ * is not answered again; and the ids of cancel events whose prompt has not come yet. Kept in the
+ * changelogged store {@code seen}: answered ids many to a record, since there is one for every
+ * prompt. An id is kept as the first 128 bits of its SHA-256. Belongs to the stream thread.
+ */
+final class SeenIds {
+  /** The first 128 bits of an id's SHA-256. */
+  record Hash(long high, long low) {}
+
+  private static final byte PAGE = 'P';
+  private static final byte CANCEL = 'C';
+  private static final int HASH_BYTES = 16;
+
+  /** Keeps a page below a store's piece, and below any broker's default limit. */
+  private static final int MOST_PER_PAGE = 4096;
+
+  private record Page(Bytes key, long time, List<Hash> ids) {}
+
+  private final KeyValueStore<Bytes, byte[]> store;
+  private final Duration retention;
+  private final int maxIds;
+  private final MessageDigest digest = sha256();
+  private final Set<Hash> answered = new HashSet<>();
+  private final ArrayDeque<Page> pages = new ArrayDeque<>();
+  private final Map<Hash, Long> cancels = new HashMap<>();
+  private final List<Hash> pending = new ArrayList<>();
+  private int counter;
+
+  SeenIds(ProcessorContext<?, ?> context, WorkerConfig.Dedup settings) {
+    this.store = context.getStateStore(InFlightStore.SEEN);
+    this.retention = settings.retention();
+    this.maxIds = settings.maxIds();
+    try (KeyValueIterator<Bytes, byte[]> all = store.all()) {
+      while (all.hasNext()) {
+        restore(all.next());
+      }
+    }
+  }
+
+  private void restore(KeyValue<Bytes, byte[]> entry) {
+    ByteBuffer key = ByteBuffer.wrap(entry.key.get());
+    if (key.get() == CANCEL) {
+      cancels.put(
+          new Hash(key.getLong(), key.getLong()), ByteBuffer.wrap(entry.value).getLong());
+      return;
+    }
+    long time = key.getLong();
+    counter = Math.max(counter, key.getInt() + 1);
+    ByteBuffer value = ByteBuffer.wrap(entry.value);
+    List<Hash> ids = new ArrayList<>(value.remaining() / HASH_BYTES);
+    while (value.hasRemaining()) {
+      ids.add(new Hash(value.getLong(), value.getLong()));
+    }
+    answered.addAll(ids);
+    pages.add(new Page(entry.key, time, ids));
+  }
+
+  Hash hash(String id) {
+    ByteBuffer bytes = ByteBuffer.wrap(digest.digest(id.getBytes(StandardCharsets.UTF_8)));
+    return new Hash(bytes.getLong(), bytes.getLong());
+  }
+
+  /** Whether a prompt with this id was answered within the retention time. */
+  boolean answered(String id) {
+    return answered.contains(hash(id));
+  }
+
+  /**
+   * Remembers an answered id. Only for prompts whose answer is known to be durable, or goes into
+   * the same transaction: a replayed prompt must not be taken for a duplicate of itself.
+   */
+  void remember(String id) {
+    Hash hash = hash(id);
+    if (maxIds > 0 && answered.add(hash)) {
+      pending.add(hash);
+    }
+  }
+
+  /** Writes what was remembered since. To be called at the end of each turn of the stream thread. */
+  void flush(long now) {
+    for (int from = 0; from < pending.size(); from += MOST_PER_PAGE) {
+      List<Hash> ids =
+          List.copyOf(pending.subList(from, Math.min(pending.size(), from + MOST_PER_PAGE)));
+      ByteBuffer value = ByteBuffer.allocate(ids.size() * HASH_BYTES);
+      ids.forEach(id -> value.putLong(id.high()).putLong(id.low()));
+      Bytes key =
+          Bytes.wrap(ByteBuffer.allocate(13).put(PAGE).putLong(now).putInt(counter++).array());
+      store.put(key, value.array());
+      pages.add(new Page(key, now, ids));
+    }
+    pending.clear();
+  }
+
+  /** Remembers that a prompt which has not come yet is to be cancelled when it does. */
+  void rememberCancel(String id, long now) {
+    if (cancels.size() < maxIds) {
+      Hash hash = hash(id);
+      cancels.put(hash, now);
+      store.put(cancelKey(hash), ByteBuffer.allocate(8).putLong(now).array());
+    }
+  }
+
+  /** Whether a cancel event came before this prompt. */
+  boolean takeCancel(String id) {
+    if (cancels.isEmpty()) {
+      return false;
+    }
+    Hash hash = hash(id);
+    if (cancels.remove(hash) == null) {
+      return false;
+    }
+    store.delete(cancelKey(hash));
+    return true;
+  }
+
+  /** Forgets what is older than the retention time or beyond the limit. */
+  void expire(long now) {
+    long oldest = now - retention.toMillis();
+    while (!pages.isEmpty()
+        && (pages.getFirst().time() < oldest || answered.size() > maxIds)) {
+      Page page = pages.removeFirst();
+      page.ids().forEach(answered::remove);
+      store.delete(page.key());
+    }
+    cancels
+        .entrySet()
+        .removeIf(
+            cancel -> {
+              boolean old = cancel.getValue() < oldest;
+              if (old) {
+                store.delete(cancelKey(cancel.getKey()));
+              }
+              return old;
+            });
+  }
+
+  private static Bytes cancelKey(Hash hash) {
+    return Bytes.wrap(
+        ByteBuffer.allocate(1 + HASH_BYTES)
+            .put(CANCEL)
+            .putLong(hash.high())
+            .putLong(hash.low())
+            .array());
+  }
+
+  static MessageDigest sha256() {
+    try {
+      return MessageDigest.getInstance("SHA-256");
+    } catch (NoSuchAlgorithmException e) {
+      throw new IllegalStateException("every Java has SHA-256", e);
+    }
+  }
+}

@@ -1,0 +1,76 @@
+package dev.millrace.topology;
+
+import java.util.HashMap;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import org.apache.avro.specific.SpecificRecord;
+import org.apache.kafka.common.serialization.Serde;
+import org.apache.kafka.streams.processor.api.ProcessorContext;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * One incarnation of a task: made when the processor is initialised, dropped when it closes. Belongs
+ * to the stream thread, except for {@link #closed}, which the generator's threads read.
+ */
+final class TaskState {
+  final Services services;
+  final ProcessorContext<byte[], byte[]> context;
+  final InFlightStore store;
+  final SeenIds seen;
+  final Serde<SpecificRecord> serde;
+  final boolean exactlyOnce;
+
+  /** Every accepted prompt that is not deleted yet, in the order in which they were read. */
+  final Map<PromptKey, InFlightPrompt> prompts = new LinkedHashMap<>();
+
+  private final Map<String, InFlightPrompt> byId = new HashMap<>();
+  private final CommitMarker marker;
+
+  /** The registry gave no answer when it was last asked. */
+  boolean registryDown;
+
+  /** No event of the generator counts any more. */
+  volatile boolean closed;
+
+  TaskState(Services services, ProcessorContext<byte[], byte[]> context) {
+    this.services = services;
+    this.context = context;
+    this.store = new InFlightStore(context);
+    this.seen = new SeenIds(context, services.config().dedup());
+    this.marker = context.getStateStore(CommitMarker.NAME);
+    this.serde = services.serdes().get();
+    this.exactlyOnce = services.config().exactlyOnce();
+  }
+
+  /** Commits so far: what was forwarded at a lower count is acknowledged. */
+  long commits() {
+    return marker.commits();
+  }
+
+  long now() {
+    return context.currentSystemTimeMs();
+  }
+
+  @Nullable InFlightPrompt byId(String id) {
+    return byId.get(id);
+  }
+
+  /** The prompt's id has become known. */
+  void named(InFlightPrompt prompt) {
+    String id = prompt.id();
+    if (id != null) {
+      byId.put(id, prompt);
+    }
+  }
+
+  /** Deletes a prompt for good. */
+  void forget(InFlightPrompt prompt) {
+    store.delete(prompt);
+    prompts.remove(prompt.key);
+    String id = prompt.id();
+    if (id != null) {
+      byId.remove(id, prompt);
+    }
+    services.gate().forget();
+  }
+}

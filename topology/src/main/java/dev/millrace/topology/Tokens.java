@@ -1,0 +1,66 @@
+package dev.millrace.topology;
+
+import java.nio.ByteBuffer;
+import java.util.Arrays;
+
+/** A growing list of token ids, and how many of them are saved. */
+final class Tokens {
+  private int[] ids = new int[0];
+  private int size;
+  private int saved;
+
+  int size() {
+    return size;
+  }
+
+  int unsaved() {
+    return size - saved;
+  }
+
+  void add(int[] more) {
+    if (size + more.length > ids.length) {
+      ids = Arrays.copyOf(ids, Math.max(size + more.length, 16 + 2 * size));
+    }
+    System.arraycopy(more, 0, ids, size, more.length);
+    size += more.length;
+  }
+
+  int[] toArray() {
+    return Arrays.copyOf(ids, size);
+  }
+
+  /** The unsaved ones, which count as saved from now on, as variable-length integers. */
+  byte[] takeUnsaved(byte kind) {
+    ByteBuffer out = ByteBuffer.allocate(1 + 5 * unsaved());
+    out.put(kind);
+    for (int i = saved; i < size; i++) {
+      int id = ids[i];
+      while ((id & ~0x7F) != 0) {
+        out.put((byte) (id & 0x7F | 0x80));
+        id >>>= 7;
+      }
+      out.put((byte) id);
+    }
+    saved = size;
+    return Arrays.copyOf(out.array(), out.position());
+  }
+
+  /** Adds what {@link #takeUnsaved} wrote, after its kind; they count as saved. */
+  void addSaved(ByteBuffer in) {
+    int[] read = new int[in.remaining()];
+    int count = 0;
+    while (in.hasRemaining()) {
+      int id = 0;
+      byte b;
+      int shift = 0;
+      do {
+        b = in.get();
+        id |= (b & 0x7F) << shift;
+        shift += 7;
+      } while (b < 0);
+      read[count++] = id;
+    }
+    add(Arrays.copyOf(read, count));
+    saved = size;
+  }
+}

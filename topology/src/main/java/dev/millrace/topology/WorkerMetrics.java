@@ -1,0 +1,125 @@
+package dev.millrace.topology;
+
+import dev.millrace.inference.api.Generator;
+import dev.millrace.schemas.CompletionFinish;
+import io.micrometer.core.instrument.Counter;
+import io.micrometer.core.instrument.Gauge;
+import io.micrometer.core.instrument.MeterRegistry;
+import io.micrometer.core.instrument.Timer;
+import java.time.Duration;
+import java.util.EnumMap;
+import java.util.Map;
+import java.util.concurrent.TimeUnit;
+import java.util.function.Supplier;
+import java.util.function.ToDoubleFunction;
+
+/** What a worker counts and measures, under {@code millrace.}. Safe for several threads. */
+final class WorkerMetrics {
+  private static final Duration STATUS_AGE = Duration.ofMillis(200);
+
+  private final MeterRegistry registry;
+  private final Map<CompletionFinish, Counter> completed = new EnumMap<>(CompletionFinish.class);
+  private final Map<DeadLetters.Reason, Counter> deadLetters =
+      new EnumMap<>(DeadLetters.Reason.class);
+
+  /** Prompts taken in. */
+  final Counter accepted;
+
+  /** Prompts dropped because one with the same id was answered or is in flight. */
+  final Counter duplicates;
+
+  /** Records read again that were in flight already. */
+  final Counter replayed;
+
+  /** Prompts taken over from an earlier owner of the task. */
+  final Counter restored;
+
+  /** Outcomes sent a second time, since the first was not known to be durable. */
+  final Counter sentAgain;
+
+  /** Attempts after the first. */
+  final Counter retried;
+
+  /** Events of the engine that came for an attempt or a task that is no more. */
+  final Counter late;
+
+  /** Generated tokens that were received. */
+  final Counter tokens;
+
+  /** Tool calls sent. */
+  final Counter toolCalls;
+
+  /** Times that the registry gave no answer. */
+  final Counter registryFailures;
+
+  private final Timer time;
+
+  WorkerMetrics(MeterRegistry registry) {
+    this.registry = registry;
+    for (CompletionFinish finish : CompletionFinish.values()) {
+      completed.put(finish, registry.counter("millrace.prompts.completed", "finish", finish.name()));
+    }
+    for (DeadLetters.Reason reason : DeadLetters.Reason.values()) {
+      deadLetters.put(
+          reason, registry.counter("millrace.prompts.dead.lettered", "reason", reason.name()));
+    }
+    accepted = registry.counter("millrace.prompts.accepted");
+    duplicates = registry.counter("millrace.prompts.duplicate");
+    replayed = registry.counter("millrace.prompts.replayed");
+    restored = registry.counter("millrace.prompts.restored");
+    sentAgain = registry.counter("millrace.prompts.sent.again");
+    retried = registry.counter("millrace.prompts.retried");
+    late = registry.counter("millrace.events.late");
+    tokens = registry.counter("millrace.tokens.generated");
+    toolCalls = registry.counter("millrace.tool.calls");
+    registryFailures = registry.counter("millrace.registry.failures");
+    time =
+        Timer.builder("millrace.prompt.time")
+            .description("From taking a prompt in to sending its outcome")
+            .publishPercentiles(0.5, 0.95, 0.99)
+            .register(registry);
+  }
+
+  void completed(CompletionFinish finish, long acceptedAt, long now) {
+    completed.get(finish).increment();
+    time.record(Math.max(0, now - acceptedAt), TimeUnit.MILLISECONDS);
+  }
+
+  void deadLettered(DeadLetters.Reason reason) {
+    deadLetters.get(reason).increment();
+  }
+
+  /** Shows how full the worker and its engine are. */
+  void watch(Gate gate, Generator generator) {
+    Supplier<Generator.Status> status = cached(generator);
+    gauge("millrace.prompts.running", gate, Gate::running);
+    gauge("millrace.prompts.kept", gate, Gate::kept);
+    gauge("millrace.gate.open", gate, g -> g.open() ? 1 : 0);
+    gauge("millrace.engine.waiting", status, s -> s.get().waiting());
+    gauge("millrace.engine.running", status, s -> s.get().running());
+    gauge("millrace.engine.waiting.tokens", status, s -> s.get().waitingTokens());
+    gauge("millrace.engine.running.tokens", status, s -> s.get().runningTokens());
+    gauge("millrace.engine.kv.use", status, s -> s.get().kvUse());
+    gauge("millrace.engine.generated", status, s -> s.get().generated());
+  }
+
+  private <T> void gauge(String name, T of, ToDoubleFunction<T> value) {
+    Gauge.builder(name, of, value).strongReference(true).register(registry);
+  }
+
+  private static Supplier<Generator.Status> cached(Generator generator) {
+    return new Supplier<>() {
+      private Generator.Status last = generator.status();
+      private long at = System.nanoTime();
+
+      @Override
+      public synchronized Generator.Status get() {
+        if (System.nanoTime() - at > STATUS_AGE.toNanos()) {
+          last = generator.status();
+          at = System.nanoTime();
+        }
+        return last;
+      }
+    };
+  }
+}
