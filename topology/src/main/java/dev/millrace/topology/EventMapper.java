@@ -217,10 +217,10 @@ final class EventMapper {
       case TEXT -> ResponseFormat.TEXT;
       case JSON_OBJECT -> new ResponseFormat(ResponseFormat.Kind.JSON_OBJECT, "");
       case JSON_SCHEMA -> {
-        if (format.getSchema().isBlank()) {
+        if (format.getSchema$().isBlank()) {
           throw new InvalidRequestException("responseFormat is JSON_SCHEMA, but schema is empty");
         }
-        yield new ResponseFormat(ResponseFormat.Kind.JSON_SCHEMA, format.getSchema());
+        yield new ResponseFormat(ResponseFormat.Kind.JSON_SCHEMA, format.getSchema$());
       }
       case UNKNOWN ->
           throw new InvalidRequestException(

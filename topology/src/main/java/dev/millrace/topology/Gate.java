@@ -7,8 +7,9 @@ import java.util.concurrent.atomic.AtomicLong;
 
 /**
  * Whether the worker reads more prompts. {@code process()} must never wait, so a full window closes
- * this gate instead, and the {@link GatedPartitions} of each consumer pause the prompts' partitions.
- * Shared by all tasks and threads of a worker; every method is safe for several threads.
+ * this gate instead, and the {@link GatedPartitions} of each consumer pause the prompts'
+ * partitions. Shared by all tasks and threads of a worker; every method is safe for several
+ * threads.
  */
 final class Gate {
   private final WorkerConfig.Window window;

@@ -18,7 +18,9 @@ final class InFlightPrompt {
     WAITING,
     /** The engine has it. */
     RUNNING,
-    /** Its answer is there and cannot be sent yet: the registry gives no answer, or a commit is due. */
+    /**
+     * Its answer is there and cannot be sent yet: the registry gives no answer, or a commit is due.
+     */
     UNWRITTEN,
     /** Sent; kept until that is known to be durable. */
     SENT

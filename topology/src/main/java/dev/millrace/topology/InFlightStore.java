@@ -40,9 +40,7 @@ final class InFlightStore {
   private static final byte RESULT = 3;
   private static final int RESULT_HEADER = 1 + 4 + 4;
 
-  /**
-   * Without these the active segment is never compacted, and what a restore reads only grows.
-   */
+  /** Without these the active segment is never compacted, and what a restore reads only grows. */
   static final Map<String, String> CHANGELOG =
       Map.of(
           TopicConfig.SEGMENT_BYTES_CONFIG, Integer.toString(32 * 1024 * 1024),
@@ -119,11 +117,7 @@ final class InFlightStore {
   void saveAttempt(InFlightPrompt prompt) {
     progress.put(
         prompt.key.at(prompt.progressRecords++),
-        ByteBuffer.allocate(9)
-            .put(ATTEMPT)
-            .putInt(prompt.attempt)
-            .putInt(prompt.failures)
-            .array());
+        ByteBuffer.allocate(9).put(ATTEMPT).putInt(prompt.attempt).putInt(prompt.failures).array());
   }
 
   /** Saves what was generated since the last save. */
@@ -143,7 +137,11 @@ final class InFlightStore {
     for (int i = pieces - 1; i >= 0; i--) {
       int length = Math.min(room, bytes.length - i * room);
       byte[] piece = new byte[RESULT_HEADER + length];
-      ByteBuffer.wrap(piece).put(RESULT).putInt(i).putInt(bytes.length).put(bytes, i * room, length);
+      ByteBuffer.wrap(piece)
+          .put(RESULT)
+          .putInt(i)
+          .putInt(bytes.length)
+          .put(bytes, i * room, length);
       progress.put(prompt.key.at(first + i), piece);
     }
   }
@@ -201,10 +199,11 @@ final class InFlightStore {
           prompt.outcome = Outcome.decode(whole);
         }
       }
-      default -> throw new IllegalStateException(
-          "the progress of the prompt at offset "
-              + prompt.key.offset()
-              + " was stored by a newer version: let that version finish it first");
+      default ->
+          throw new IllegalStateException(
+              "the progress of the prompt at offset "
+                  + prompt.key.offset()
+                  + " was stored by a newer version: let that version finish it first");
     }
   }
 

@@ -3,6 +3,7 @@ package dev.millrace.topology;
 import dev.millrace.inference.api.FinishReason;
 import dev.millrace.inference.api.GenerateEvent;
 import dev.millrace.schemas.CompletionFinish;
+import dev.millrace.schemas.RegistryUnavailableException;
 import dev.millrace.topology.DeadLetters.Reason;
 import dev.millrace.topology.InFlightPrompt.State;
 import dev.millrace.topology.Output.Sink;
@@ -11,11 +12,11 @@ import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Set;
-import org.apache.avro.specific.SpecificRecord;
 import org.apache.kafka.common.errors.SerializationException;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.header.Headers;
 import org.apache.kafka.common.header.internals.RecordHeaders;
+import org.apache.kafka.common.serialization.Serde;
 import org.apache.kafka.streams.processor.api.Record;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
@@ -77,20 +78,23 @@ final class PromptEndings {
           holdBack(prompt, () -> complete(prompt, done, finish));
           return;
         }
-        outputs.add(output(Sink.CHUNK, EventMapper.chunk(prompt, true)));
+        outputs.add(write(Sink.CHUNK, task.codecs.chunks, EventMapper.chunk(prompt, true)));
       }
       for (GenerateEvent.ToolCall call : done.toolCalls()) {
-        outputs.add(output(Sink.TOOL_CALL, services.mapper().toolCall(prompt, call)));
+        outputs.add(
+            write(Sink.TOOL_CALL, task.codecs.toolCalls, services.mapper().toolCall(prompt, call)));
       }
       outputs.add(
-          output(Sink.COMPLETION, services.mapper().completion(prompt, done, finish)));
+          write(
+              Sink.COMPLETION,
+              task.codecs.completions,
+              services.mapper().completion(prompt, done, finish)));
+    } catch (RegistryUnavailableException e) {
+      registryFailed(e);
+      holdBack(prompt, () -> complete(prompt, done, finish));
+      return;
     } catch (SerializationException e) {
-      if (SerdeFailures.isOutage(e)) {
-        registryFailed(e);
-        holdBack(prompt, () -> complete(prompt, done, finish));
-      } else {
-        deadLetter(prompt, Reason.INTERNAL, "the answer cannot be written: " + e.getMessage(), e);
-      }
+      deadLetter(prompt, Reason.INTERNAL, "the answer cannot be written: " + e.getMessage(), e);
       return;
     }
     for (Output output : outputs) {
@@ -113,8 +117,7 @@ final class PromptEndings {
   }
 
   /** Ends an accepted prompt as a dead letter. */
-  void deadLetter(
-      InFlightPrompt prompt, Reason reason, String message, @Nullable Throwable cause) {
+  void deadLetter(InFlightPrompt prompt, Reason reason, String message, @Nullable Throwable cause) {
     log.warn("{}prompt {} becomes a dead letter: {}: {}", prefix(), prompt.name(), reason, message);
     prompt.current = null;
     prompt.generation = null;
@@ -128,8 +131,7 @@ final class PromptEndings {
    * Ends a record that was not accepted as a dead letter. Safe without a stored prompt: its offset
    * is not committed before the dead letter is acknowledged.
    */
-  void deadLetter(
-      PromptRecord record, Reason reason, String message, @Nullable Throwable cause) {
+  void deadLetter(PromptRecord record, Reason reason, String message, @Nullable Throwable cause) {
     log.warn(
         "{}the record at {}-{}@{} becomes a dead letter: {}: {}",
         prefix(),
@@ -151,7 +153,11 @@ final class PromptEndings {
         deadLetter(
             prompt,
             Reason.ANSWER_TOO_LARGE,
-            "topic " + output.sink().topic(topics) + " takes records of at most " + limit + " bytes",
+            "topic "
+                + output.sink().topic(topics)
+                + " takes records of at most "
+                + limit
+                + " bytes",
             null);
         return;
       }
@@ -174,15 +180,15 @@ final class PromptEndings {
 
   /** Sends the text that came since the last chunk. */
   void sendChunk(InFlightPrompt prompt) {
-    byte[] value;
+    Output chunk;
     try {
-      value = write(Sink.CHUNK, EventMapper.chunk(prompt, false));
-    } catch (SerializationException e) {
+      chunk = write(Sink.CHUNK, task.codecs.chunks, EventMapper.chunk(prompt, false));
+    } catch (RegistryUnavailableException e) {
       // The text waits for the next chunk, or the last.
       registryFailed(e);
       return;
     }
-    forward(prompt.record, key(prompt), new Output(Sink.CHUNK, List.of(), value));
+    forward(prompt.record, key(prompt), chunk);
     prompt.chunkSequence++;
     prompt.chunkContent.setLength(0);
     prompt.chunkReasoning.setLength(0);
@@ -267,12 +273,8 @@ final class PromptEndings {
     task.forget(prompt);
   }
 
-  private Output output(Sink sink, SpecificRecord event) {
-    return new Output(sink, List.of(), write(sink, event));
-  }
-
-  private byte[] write(Sink sink, SpecificRecord event) {
-    return task.serde.serializer().serialize(sink.topic(topics), event);
+  private <T> Output write(Sink sink, Serde<T> serde, T event) {
+    return new Output(sink, List.of(), serde.serializer().serialize(sink.topic(topics), event));
   }
 
   private static byte[] key(InFlightPrompt prompt) {

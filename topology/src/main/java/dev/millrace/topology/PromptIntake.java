@@ -4,14 +4,15 @@ import dev.millrace.inference.api.InvalidRequestException;
 import dev.millrace.schemas.CancelEvent;
 import dev.millrace.schemas.CompletionFinish;
 import dev.millrace.schemas.PromptEvent;
+import dev.millrace.schemas.RegistryUnavailableException;
 import dev.millrace.topology.DeadLetters.Reason;
 import dev.millrace.topology.InFlightPrompt.State;
 import java.util.ArrayList;
 import java.util.List;
-import org.apache.avro.specific.SpecificRecord;
 import org.apache.kafka.common.KafkaException;
 import org.apache.kafka.common.errors.SerializationException;
 import org.apache.kafka.common.header.internals.RecordHeaders;
+import org.apache.kafka.common.serialization.Serde;
 import org.apache.kafka.streams.processor.api.Record;
 import org.apache.kafka.streams.processor.api.RecordMetadata;
 import org.jspecify.annotations.Nullable;
@@ -33,8 +34,8 @@ final class PromptIntake {
   private final int maxBytes;
 
   /** An event, or why there is none. */
-  private record Read(
-      @Nullable SpecificRecord event, @Nullable RuntimeException failure, boolean outage) {}
+  private record Read<T>(
+      @Nullable T event, @Nullable SerializationException failure, boolean outage) {}
 
   PromptIntake(TaskState task, PromptRuns runs, PromptEndings endings) {
     this.task = task;
@@ -74,7 +75,7 @@ final class PromptIntake {
       return;
     }
     try {
-      Read read = read(taken);
+      Read<PromptEvent> read = read(taken, task.codecs.prompts);
       if (read.outage()) {
         keep(key, taken);
         return;
@@ -100,7 +101,7 @@ final class PromptIntake {
         continue;
       }
       PromptRecord record = task.store.record(prompt);
-      Read read = read(record);
+      Read<PromptEvent> read = read(record, task.codecs.prompts);
       if (read.outage()) {
         return;
       }
@@ -108,22 +109,19 @@ final class PromptIntake {
     }
   }
 
-  private Read read(PromptRecord record) {
+  private <T> Read<T> read(PromptRecord record, Serde<T> serde) {
     try {
-      return new Read(
-          task.serde
+      return new Read<>(
+          serde
               .deserializer()
               .deserialize(record.topic(), new RecordHeaders(record.headers()), record.value()),
           null,
           false);
-    } catch (RuntimeException e) {
-      boolean outage = SerdeFailures.isOutage(e);
-      if (outage) {
-        endings.registryFailed(e);
-      } else if (e instanceof KafkaException && !(e instanceof SerializationException)) {
-        throw e;
-      }
-      return new Read(null, e, outage);
+    } catch (RegistryUnavailableException e) {
+      endings.registryFailed(e);
+      return new Read<>(null, e, true);
+    } catch (SerializationException e) {
+      return new Read<>(null, e, false);
     }
   }
 
@@ -139,18 +137,16 @@ final class PromptIntake {
    * @param kept the prompt, if it is in the store already
    */
   private void decide(
-      PromptKey key, PromptRecord record, Read read, @Nullable InFlightPrompt kept) {
-    if (!(read.event() instanceof PromptEvent event)) {
-      RuntimeException failure = read.failure();
-      String message =
-          failure == null
-              ? "the record is of %s, not a PromptEvent"
-                  .formatted(
-                      read.event() == null
-                          ? "no event"
-                          : read.event().getClass().getSimpleName())
-              : String.valueOf(failure.getMessage());
-      reject(record, kept, Reason.BAD_RECORD, message, failure);
+      PromptKey key, PromptRecord record, Read<PromptEvent> read, @Nullable InFlightPrompt kept) {
+    PromptEvent event = read.event();
+    if (event == null) {
+      SerializationException failure = read.failure();
+      reject(
+          record,
+          kept,
+          Reason.BAD_RECORD,
+          failure == null ? "the record holds no event" : String.valueOf(failure.getMessage()),
+          failure);
       return;
     }
     String served = services.mapper().model();
@@ -227,15 +223,16 @@ final class PromptIntake {
             record.key(),
             List.of(record.headers().toArray()),
             record.value());
-    Read read = read(taken);
-    if (!(read.event() instanceof CancelEvent event)) {
+    Read<CancelEvent> read = read(taken, task.codecs.cancels);
+    CancelEvent event = read.event();
+    if (event == null) {
       // A cancel is a wish: without it the prompt is answered, so nothing is lost.
       log.warn(
           "the cancel at {}-{}@{} is ignored, it cannot be read: {}",
           taken.topic(),
           taken.partition(),
           taken.offset(),
-          read.failure() == null ? "it is no CancelEvent" : read.failure().getMessage());
+          read.failure() == null ? "it is empty" : read.failure().getMessage());
       return;
     }
     String id = event.getPromptId();

@@ -61,7 +61,6 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
   public void init(ProcessorContext<byte[], byte[]> context) {
     Incarnation made = new Incarnation(new TaskState(services, context));
     incarnation = made;
-    made.restore();
     context.schedule(TICK, PunctuationType.WALL_CLOCK_TIME, time -> made.tick());
   }
 
@@ -108,8 +107,9 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
       gate.taskOpened();
     }
 
-    /** Finds what an earlier owner left; nothing may be sent or stored before the first tick. */
-    void restore() {
+    /** Finds what an earlier owner of the task left. */
+    private void restore() {
+      task.seen.load();
       for (InFlightPrompt prompt : task.store.restore()) {
         task.prompts.put(prompt.key, prompt);
         gate.begin();
@@ -163,12 +163,13 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
       saveIfAsked();
     }
 
-    /** Goes on with what was restored, at the first chance. */
+    /** Goes on with what was restored, at the first chance: nothing may be sent before. */
     private void resume() {
       if (restored) {
         return;
       }
       restored = true;
+      restore();
       task.store.deleteOrphans(new HashSet<>(task.prompts.keySet()));
       for (InFlightPrompt prompt : task.prompts.values().toArray(new InFlightPrompt[0])) {
         Outcome outcome = prompt.outcome;
@@ -223,10 +224,9 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
       gate.abandon(running, task.prompts.size());
       gate.flows(task);
       gate.taskClosed(reportedSaved);
-      task.serde.close();
+      task.services.codecs().release(task.codecs);
       if (!task.prompts.isEmpty()) {
-        log.info(
-            "task {} hands over {} prompts", task.context.taskId(), task.prompts.size());
+        log.info("task {} hands over {} prompts", task.context.taskId(), task.prompts.size());
       }
     }
   }

@@ -92,9 +92,7 @@ final class PromptRuns {
     }
     try {
       prompt.generation =
-          services
-              .generator()
-              .submit(prompt.accepted().resumed(prompt.tokens.toArray()), attempt);
+          services.generator().submit(prompt.accepted().resumed(prompt.tokens.toArray()), attempt);
     } catch (RuntimeException e) {
       log.error("the engine threw for prompt {}", prompt.name(), e);
       attempt.accept(new Failed(GenerateEvent.Failure.ENGINE, "the engine threw " + e));

@@ -51,6 +51,10 @@ final class SeenIds {
     this.store = context.getStateStore(InFlightStore.SEEN);
     this.retention = settings.retention();
     this.maxIds = settings.maxIds();
+  }
+
+  /** Reads what an earlier owner of the task left; to be called once, before anything else. */
+  void load() {
     try (KeyValueIterator<Bytes, byte[]> all = store.all()) {
       while (all.hasNext()) {
         restore(all.next());
@@ -61,8 +65,7 @@ final class SeenIds {
   private void restore(KeyValue<Bytes, byte[]> entry) {
     ByteBuffer key = ByteBuffer.wrap(entry.key.get());
     if (key.get() == CANCEL) {
-      cancels.put(
-          new Hash(key.getLong(), key.getLong()), ByteBuffer.wrap(entry.value).getLong());
+      cancels.put(new Hash(key.getLong(), key.getLong()), ByteBuffer.wrap(entry.value).getLong());
       return;
     }
     long time = key.getLong();
@@ -97,7 +100,9 @@ final class SeenIds {
     }
   }
 
-  /** Writes what was remembered since. To be called at the end of each turn of the stream thread. */
+  /**
+   * Writes what was remembered since. To be called at the end of each turn of the stream thread.
+   */
   void flush(long now) {
     for (int from = 0; from < pending.size(); from += MOST_PER_PAGE) {
       List<Hash> ids =
@@ -137,8 +142,7 @@ final class SeenIds {
   /** Forgets what is older than the retention time or beyond the limit. */
   void expire(long now) {
     long oldest = now - retention.toMillis();
-    while (!pages.isEmpty()
-        && (pages.getFirst().time() < oldest || answered.size() > maxIds)) {
+    while (!pages.isEmpty() && (pages.getFirst().time() < oldest || answered.size() > maxIds)) {
       Page page = pages.removeFirst();
       page.ids().forEach(answered::remove);
       store.delete(page.key());

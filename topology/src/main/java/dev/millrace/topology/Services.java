@@ -2,14 +2,10 @@ package dev.millrace.topology;
 
 import dev.millrace.inference.api.Generator;
 import java.util.function.Consumer;
-import java.util.function.Supplier;
-import org.apache.avro.specific.SpecificRecord;
-import org.apache.kafka.common.serialization.Serde;
 
 /**
  * What all tasks of a worker share. Every part is safe for several threads.
  *
- * @param serdes makes a configured serde for each task, which closes it
  * @param engineFailed hears why the engine can answer nothing any more
  */
 record Services(
@@ -19,5 +15,5 @@ record Services(
     Gate gate,
     WorkerMetrics metrics,
     OutputLimits limits,
-    Supplier<Serde<SpecificRecord>> serdes,
+    EventCodecs codecs,
     Consumer<String> engineFailed) {}

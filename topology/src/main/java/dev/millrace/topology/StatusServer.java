@@ -49,7 +49,10 @@ final class StatusServer implements AutoCloseable {
         Executors.newFixedThreadPool(
             2, Thread.ofPlatform().daemon().name("millrace-status-", 0).factory());
     server.setExecutor(threads);
-    on("/metrics", "text/plain; version=0.0.4; charset=utf-8", () -> new Health(true, metrics.get()));
+    on(
+        "/metrics",
+        "text/plain; version=0.0.4; charset=utf-8",
+        () -> new Health(true, metrics.get()));
     on("/health/live", "text/plain; charset=utf-8", live);
     on("/health/ready", "text/plain; charset=utf-8", ready);
     server.start();

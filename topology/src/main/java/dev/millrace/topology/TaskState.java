@@ -3,21 +3,19 @@ package dev.millrace.topology;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.Map;
-import org.apache.avro.specific.SpecificRecord;
-import org.apache.kafka.common.serialization.Serde;
 import org.apache.kafka.streams.processor.api.ProcessorContext;
 import org.jspecify.annotations.Nullable;
 
 /**
- * One incarnation of a task: made when the processor is initialised, dropped when it closes. Belongs
- * to the stream thread, except for {@link #closed}, which the generator's threads read.
+ * One incarnation of a task: made when the processor is initialised, dropped when it closes.
+ * Belongs to the stream thread, except for {@link #closed}, which the generator's threads read.
  */
 final class TaskState {
   final Services services;
   final ProcessorContext<byte[], byte[]> context;
   final InFlightStore store;
   final SeenIds seen;
-  final Serde<SpecificRecord> serde;
+  final EventCodecs codecs;
   final boolean exactlyOnce;
 
   /** Every accepted prompt that is not deleted yet, in the order in which they were read. */
@@ -38,7 +36,7 @@ final class TaskState {
     this.store = new InFlightStore(context);
     this.seen = new SeenIds(context, services.config().dedup());
     this.marker = context.getStateStore(CommitMarker.NAME);
-    this.serde = services.serdes().get();
+    this.codecs = services.codecs().forTask();
     this.exactlyOnce = services.config().exactlyOnce();
   }
 

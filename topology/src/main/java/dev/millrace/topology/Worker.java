@@ -63,7 +63,7 @@ public final class Worker implements AutoCloseable {
   private volatile State state = State.CREATED;
   private volatile @Nullable String failure;
   private volatile @Nullable KafkaStreams streams;
-  private volatile @Nullable EventSerdes serdes;
+  private volatile @Nullable EventCodecs codecs;
   private volatile @Nullable StatusServer status;
 
   public Worker(WorkerConfig config, Generator generator) {
@@ -85,8 +85,8 @@ public final class Worker implements AutoCloseable {
     state = State.STARTING;
     try {
       TopicCheck.run(config, limits);
-      EventSerdes made = new EventSerdes(config);
-      serdes = made;
+      EventCodecs made = new EventCodecs(config);
+      codecs = made;
       WorkerMetrics metrics = new WorkerMetrics(registry);
       metrics.watch(gate, generator);
       Services services =
@@ -333,7 +333,7 @@ public final class Worker implements AutoCloseable {
           CloseOptions.timeout(timeout)
               .withGroupMembershipOperation(CloseOptions.GroupMembershipOperation.LEAVE_GROUP));
     }
-    EventSerdes opened = serdes;
+    EventCodecs opened = codecs;
     if (opened != null) {
       opened.close();
     }

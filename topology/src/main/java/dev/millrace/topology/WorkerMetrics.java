@@ -57,7 +57,8 @@ final class WorkerMetrics {
   WorkerMetrics(MeterRegistry registry) {
     this.registry = registry;
     for (CompletionFinish finish : CompletionFinish.values()) {
-      completed.put(finish, registry.counter("millrace.prompts.completed", "finish", finish.name()));
+      completed.put(
+          finish, registry.counter("millrace.prompts.completed", "finish", finish.name()));
     }
     for (DeadLetters.Reason reason : DeadLetters.Reason.values()) {
       deadLetters.put(

@@ -1,0 +1,203 @@
+package dev.millrace.topology;
+
+import static java.nio.charset.StandardCharsets.UTF_8;
+
+import dev.millrace.schemas.CancelEvent;
+import dev.millrace.schemas.ChunkEvent;
+import dev.millrace.schemas.CompletionEvent;
+import dev.millrace.schemas.MessageRole;
+import dev.millrace.schemas.PromptEvent;
+import dev.millrace.schemas.PromptMessage;
+import dev.millrace.schemas.ToolCallEvent;
+import io.micrometer.core.instrument.Counter;
+import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
+import java.time.Duration;
+import java.time.Instant;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Properties;
+import org.apache.kafka.common.header.Headers;
+import org.apache.kafka.common.header.internals.RecordHeaders;
+import org.apache.kafka.common.serialization.ByteArrayDeserializer;
+import org.apache.kafka.common.serialization.ByteArraySerializer;
+import org.apache.kafka.common.serialization.Deserializer;
+import org.apache.kafka.common.utils.Bytes;
+import org.apache.kafka.streams.KeyValue;
+import org.apache.kafka.streams.TestInputTopic;
+import org.apache.kafka.streams.TopologyTestDriver;
+import org.apache.kafka.streams.state.KeyValueIterator;
+import org.apache.kafka.streams.state.KeyValueStore;
+import org.apache.kafka.streams.test.TestRecord;
+import org.jspecify.annotations.Nullable;
+
+/** A topology without a broker, and a generator that a test leads by the hand. */
+final class Harness implements AutoCloseable {
+  static final Instant START = Instant.parse("2026-01-01T00:00:00Z");
+  private static final ByteArrayDeserializer BYTES = new ByteArrayDeserializer();
+
+  final ScriptedGenerator generator = new ScriptedGenerator();
+  final WorkerConfig config;
+  final Gate gate;
+  final OutputLimits limits;
+  final SimpleMeterRegistry registry = new SimpleMeterRegistry();
+  final TopologyTestDriver driver;
+  final List<String> engineFailures = new ArrayList<>();
+  final EventCodecs codecs;
+  private final TestInputTopic<byte[], byte[]> prompts;
+  private final TestInputTopic<byte[], byte[]> cancels;
+  private boolean closed;
+
+  Harness(String... settings) {
+    Map<String, String> values = new HashMap<>();
+    values.put("kafka.bootstrap.servers", "nowhere:9092");
+    values.put("kafka.application.id", "test");
+    values.put("registry.url", "mock://topology-tests");
+    values.put("status.port", "-1");
+    for (int i = 0; i < settings.length; i += 2) {
+      values.put(settings[i], settings[i + 1]);
+    }
+    config = WorkerConfig.of(values);
+    gate = new Gate(config.window());
+    limits = new OutputLimits(config.maxPromptBytes());
+    codecs = new EventCodecs(config);
+    Services services =
+        new Services(
+            config,
+            generator,
+            new EventMapper(
+                ScriptedGenerator.MODEL, new EventMapper.SamplingDefaults(0.25f, 0.5f, 40, 77)),
+            gate,
+            new WorkerMetrics(registry),
+            limits,
+            codecs,
+            engineFailures::add);
+    Properties properties = KafkaSettings.of(config);
+    // There is no broker to ask for its default.
+    properties.put("replication.factor", 1);
+    driver = new TopologyTestDriver(WorkerTopology.of(services), properties, START);
+    prompts =
+        driver.createInputTopic(
+            config.topics().prompts(), new ByteArraySerializer(), new ByteArraySerializer());
+    cancels =
+        driver.createInputTopic(
+            config.topics().cancels(), new ByteArraySerializer(), new ByteArraySerializer());
+  }
+
+  static PromptEvent.Builder prompt(String id) {
+    return PromptEvent.newBuilder()
+        .setId(id)
+        .setMessages(
+            List.of(
+                PromptMessage.newBuilder()
+                    .setRole(MessageRole.USER)
+                    .setContent("What is 2 + 2?")
+                    .build()));
+  }
+
+  byte[] bytes(PromptEvent event) {
+    return codecs.prompts.serializer().serialize(config.topics().prompts(), event);
+  }
+
+  void send(PromptEvent event) {
+    send(event.getId().getBytes(UTF_8), bytes(event), Map.of());
+  }
+
+  void send(byte @Nullable [] key, byte @Nullable [] value, Map<String, String> headers) {
+    Headers made = new RecordHeaders();
+    headers.forEach((name, text) -> made.add(name, text.getBytes(UTF_8)));
+    prompts.pipeInput(new TestRecord<>(key, value, made, START));
+  }
+
+  void cancel(String id) {
+    byte[] value =
+        codecs
+            .cancels
+            .serializer()
+            .serialize(config.topics().cancels(), CancelEvent.newBuilder().setPromptId(id).build());
+    cancels.pipeInput(new TestRecord<>(null, value, new RecordHeaders(), START));
+  }
+
+  /** One punctuation, and the commit after it. */
+  void tick() {
+    advance(PromptProcessor.TICK);
+  }
+
+  void advance(Duration time) {
+    driver.advanceWallClockTime(time);
+  }
+
+  List<TestRecord<byte[], CompletionEvent>> completions() {
+    return read(config.topics().completions(), codecs.completions.deserializer());
+  }
+
+  List<TestRecord<byte[], ToolCallEvent>> toolCalls() {
+    return read(config.topics().toolCalls(), codecs.toolCalls.deserializer());
+  }
+
+  List<TestRecord<byte[], ChunkEvent>> chunks() {
+    return read(config.topics().chunks(), codecs.chunks.deserializer());
+  }
+
+  List<TestRecord<byte[], byte[]>> deadLetters() {
+    return read(config.topics().deadLetters(), BYTES);
+  }
+
+  List<TestRecord<byte[], byte[]>> changelog(String store) {
+    return read("test-" + store + "-changelog", BYTES);
+  }
+
+  private <T> List<TestRecord<byte[], T>> read(String topic, Deserializer<T> deserializer) {
+    return driver.producedTopicNames().contains(topic)
+        ? driver.createOutputTopic(topic, BYTES, deserializer).readRecordsToList()
+        : List.of();
+  }
+
+  KeyValueStore<Bytes, byte[]> store(String name) {
+    return driver.getKeyValueStore(name);
+  }
+
+  int stored(String name) {
+    int count = 0;
+    try (KeyValueIterator<Bytes, byte[]> all = store(name).all()) {
+      while (all.hasNext()) {
+        all.next();
+        count++;
+      }
+    }
+    return count;
+  }
+
+  /** Another worker with what this one has in its stores, as after a crash. */
+  Harness successor(String... settings) {
+    Harness next = new Harness(settings);
+    for (String name : List.of(InFlightStore.PROMPTS, InFlightStore.PROGRESS, InFlightStore.SEEN)) {
+      try (KeyValueIterator<Bytes, byte[]> all = store(name).all()) {
+        while (all.hasNext()) {
+          KeyValue<Bytes, byte[]> entry = all.next();
+          next.store(name).put(entry.key, entry.value);
+        }
+      }
+    }
+    return next;
+  }
+
+  double count(String name) {
+    return registry.get(name).counters().stream().mapToDouble(Counter::count).sum();
+  }
+
+  /** The task is gone. */
+  void closeDriver() {
+    if (!closed) {
+      closed = true;
+      driver.close();
+    }
+  }
+
+  @Override
+  public void close() {
+    closeDriver();
+    codecs.close();
+  }
+}

@@ -1,0 +1,94 @@
+package dev.millrace.topology;
+
+import dev.millrace.inference.api.FinishReason;
+import dev.millrace.inference.api.GenerateEvent;
+import dev.millrace.inference.api.GenerateEvent.Delta;
+import dev.millrace.inference.api.GenerateEvent.Done;
+import dev.millrace.inference.api.GenerateEvent.Failed;
+import dev.millrace.inference.api.GenerateEvent.Failure;
+import dev.millrace.inference.api.GenerateEvent.Timings;
+import dev.millrace.inference.api.GenerateEvent.ToolCall;
+import dev.millrace.inference.api.GenerateEvent.Usage;
+import dev.millrace.inference.api.GenerateRequest;
+import dev.millrace.inference.api.Generator;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.function.Consumer;
+import org.jspecify.annotations.Nullable;
+
+/** A generator that does what a test tells it, when it tells it. */
+final class ScriptedGenerator implements Generator {
+  static final String MODEL = "scripted";
+
+  final List<Submission> submissions = new ArrayList<>();
+  @Nullable String failure;
+  boolean throwsOnSubmit;
+
+  /** A request that came, and how to answer it. */
+  static final class Submission implements Generation {
+    final GenerateRequest request;
+    private final Consumer<GenerateEvent> listener;
+    boolean cancelled;
+
+    Submission(GenerateRequest request, Consumer<GenerateEvent> listener) {
+      this.request = request;
+      this.listener = listener;
+    }
+
+    @Override
+    public void cancel() {
+      cancelled = true;
+    }
+
+    void delta(String content, int... tokens) {
+      listener.accept(new Delta(content, "", tokens));
+    }
+
+    void done(String content, ToolCall... calls) {
+      done(FinishReason.STOP, content, calls);
+    }
+
+    void done(FinishReason finish, String content, ToolCall... calls) {
+      listener.accept(
+          new Done(
+              finish,
+              content,
+              "because",
+              List.of(calls),
+              new Usage(7, 3, 5, 2),
+              new Timings(1_000_000, 2_000_000, 9_000_000),
+              List.of()));
+    }
+
+    void failed(Failure failure, String message) {
+      listener.accept(new Failed(failure, message));
+    }
+  }
+
+  Submission last() {
+    return submissions.getLast();
+  }
+
+  @Override
+  public String model() {
+    return MODEL;
+  }
+
+  @Override
+  public Generation submit(GenerateRequest request, Consumer<GenerateEvent> listener) {
+    if (throwsOnSubmit) {
+      throw new IllegalStateException("told to throw");
+    }
+    Submission submission = new Submission(request, listener);
+    submissions.add(submission);
+    return submission;
+  }
+
+  @Override
+  public Status status() {
+    return new Status(0, 0, 0, 0, 0, 0, 0, failure);
+  }
+
+  @Override
+  public void close() {}
+}

@@ -1,0 +1,4 @@
+@NullMarked
+package dev.millrace.topology;
+
+import org.jspecify.annotations.NullMarked;
