@@ -45,8 +45,8 @@ final class TopicCheck {
     try (Admin admin = Admin.create(settings)) {
       Map<String, TopicDescription> topics = describe(config, admin);
       Topics.Names names = config.topics();
-      int prompts = topics.get(names.prompts()).partitions().size();
-      int cancels = topics.get(names.cancels()).partitions().size();
+      int prompts = partitions(topics, names.prompts());
+      int cancels = partitions(topics, names.cancels());
       if (prompts != cancels) {
         throw new ConfigException(
             "topic %s has %d partitions and %s has %d: a cancel finds its prompt only if they have"
@@ -84,11 +84,16 @@ final class TopicCheck {
     return found;
   }
 
+  private static int partitions(Map<String, TopicDescription> topics, String topic) {
+    TopicDescription description = topics.get(topic);
+    return description == null ? 0 : description.partitions().size();
+  }
+
   private static long maxMessageBytes(Admin admin, String topic) {
     ConfigResource resource = new ConfigResource(ConfigResource.Type.TOPIC, topic);
     try {
-      Config config = get(admin.describeConfigs(Set.of(resource)).values().get(resource));
-      ConfigEntry entry = config.get(TopicConfig.MAX_MESSAGE_BYTES_CONFIG);
+      Config config = get(admin.describeConfigs(Set.of(resource)).all()).get(resource);
+      ConfigEntry entry = config == null ? null : config.get(TopicConfig.MAX_MESSAGE_BYTES_CONFIG);
       return entry == null || entry.value() == null
           ? Long.MAX_VALUE
           : Long.parseLong(entry.value());

@@ -7,8 +7,6 @@ import io.micrometer.core.instrument.Gauge;
 import io.micrometer.core.instrument.MeterRegistry;
 import io.micrometer.core.instrument.Timer;
 import java.time.Duration;
-import java.util.EnumMap;
-import java.util.Map;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Supplier;
 import java.util.function.ToDoubleFunction;
@@ -18,9 +16,8 @@ final class WorkerMetrics {
   private static final Duration STATUS_AGE = Duration.ofMillis(200);
 
   private final MeterRegistry registry;
-  private final Map<CompletionFinish, Counter> completed = new EnumMap<>(CompletionFinish.class);
-  private final Map<DeadLetters.Reason, Counter> deadLetters =
-      new EnumMap<>(DeadLetters.Reason.class);
+  private final Counter[] completed = new Counter[CompletionFinish.values().length];
+  private final Counter[] deadLetters = new Counter[DeadLetters.Reason.values().length];
 
   /** Prompts taken in. */
   final Counter accepted;
@@ -57,12 +54,12 @@ final class WorkerMetrics {
   WorkerMetrics(MeterRegistry registry) {
     this.registry = registry;
     for (CompletionFinish finish : CompletionFinish.values()) {
-      completed.put(
-          finish, registry.counter("millrace.prompts.completed", "finish", finish.name()));
+      completed[finish.ordinal()] =
+          registry.counter("millrace.prompts.completed", "finish", finish.name());
     }
     for (DeadLetters.Reason reason : DeadLetters.Reason.values()) {
-      deadLetters.put(
-          reason, registry.counter("millrace.prompts.dead.lettered", "reason", reason.name()));
+      deadLetters[reason.ordinal()] =
+          registry.counter("millrace.prompts.dead.lettered", "reason", reason.name());
     }
     accepted = registry.counter("millrace.prompts.accepted");
     duplicates = registry.counter("millrace.prompts.duplicate");
@@ -82,12 +79,12 @@ final class WorkerMetrics {
   }
 
   void completed(CompletionFinish finish, long acceptedAt, long now) {
-    completed.get(finish).increment();
+    completed[finish.ordinal()].increment();
     time.record(Math.max(0, now - acceptedAt), TimeUnit.MILLISECONDS);
   }
 
   void deadLettered(DeadLetters.Reason reason) {
-    deadLetters.get(reason).increment();
+    deadLetters[reason.ordinal()].increment();
   }
 
   /** Shows how full the worker and its engine are. */
