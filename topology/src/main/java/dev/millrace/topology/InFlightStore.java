@@ -166,7 +166,11 @@ final class InFlightStore {
           PromptRecord record = read(key, entry.value);
           if (record != null) {
             int total = ByteBuffer.wrap(entry.value).getInt();
-            found.put(key, new InFlightPrompt(key, record, pieces(total, PIECE_BYTES - 4), -1));
+            InFlightPrompt prompt =
+                new InFlightPrompt(key, record, pieces(total, PIECE_BYTES - 4), -1);
+            // Only later attempts are noted: the first may have begun.
+            prompt.attempt = 1;
+            found.put(key, prompt);
           }
         }
       }

@@ -41,6 +41,8 @@ final class KafkaSettings {
     // At 0 an empty, paused partition with lag would hold back the cancels beside it.
     p.put(StreamsConfig.MAX_TASK_IDLE_MS_CONFIG, -1);
     p.put(StreamsConfig.ENSURE_EXPLICIT_INTERNAL_RESOURCE_NAMING_CONFIG, true);
+    // Kafka warns at every start without it; there is no global table here.
+    p.put(StreamsConfig.PROCESSING_EXCEPTION_HANDLER_GLOBAL_ENABLED_CONFIG, true);
     p.put(StreamsConfig.REPLICATION_FACTOR_CONFIG, (int) config.replicationFactor());
     if (!config.streamsProtocol()) {
       // The streams protocol has these two on the broker, as settings of the group.

@@ -1,4 +1,0 @@
-@NullMarked
-package dev.millrace.topology;
-
-import org.jspecify.annotations.NullMarked;
