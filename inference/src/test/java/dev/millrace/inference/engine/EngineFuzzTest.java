@@ -2,6 +2,8 @@ package dev.millrace.inference.engine;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import ch.qos.logback.classic.Level;
+import ch.qos.logback.classic.Logger;
 import dev.millrace.inference.api.SamplingParams;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -10,7 +12,10 @@ import java.util.List;
 import java.util.Map;
 import java.util.Random;
 import java.util.stream.IntStream;
+import org.junit.jupiter.api.AfterAll;
+import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
+import org.slf4j.LoggerFactory;
 
 /**
  * Random worlds, each from its seed: sizes, requests, arrivals, aborts and failures. After every
@@ -19,6 +24,17 @@ import org.junit.jupiter.api.Test;
  */
 class EngineFuzzTest {
   private static final int WORLDS = 3000;
+
+  /** Failed steps are wanted here: nobody needs to read of each. */
+  @BeforeAll
+  static void silence() {
+    ((Logger) LoggerFactory.getLogger(Engine.class)).setLevel(Level.OFF);
+  }
+
+  @AfterAll
+  static void speak() {
+    ((Logger) LoggerFactory.getLogger(Engine.class)).setLevel(null);
+  }
 
   @Test
   void shouldKeepItsBooksAndGiveEachSequenceItsOwnTokens() {
@@ -49,6 +65,10 @@ class EngineFuzzTest {
     }
   }
 
+  /** A sequence after a round. */
+  private record Seen(
+      int epoch, boolean runs, boolean suspect, boolean isolating, int wanted, int scheduled) {}
+
   private static final class World {
     final Random random;
     final EngineConfig config;
@@ -59,7 +79,8 @@ class EngineFuzzTest {
     final int[] shared;
     final double failureRate;
     int aloneFailures;
-    final Map<Sequence, int[]> last = new HashMap<>();
+    final Map<Sequence, Seen> seen = new HashMap<>();
+    boolean aborting;
 
     World(int seed) {
       random = new Random(seed);
@@ -106,7 +127,8 @@ class EngineFuzzTest {
         while (jobs.size() < total && (burst || random.nextInt(4) == 0)) {
           jobs.add(job());
         }
-        if (random.nextInt(12) == 0 && !jobs.isEmpty()) {
+        aborting = random.nextInt(12) == 0 && !jobs.isEmpty();
+        if (aborting) {
           Job job = jobs.get(random.nextInt(jobs.size()));
           job.aborted = true;
           engine.abort(job.handle);
@@ -114,7 +136,7 @@ class EngineFuzzTest {
         boolean worked = engine.round();
         assertThat(engine.stats().failure()).isNull();
         checkBooks();
-        checkNobodyIsStranded();
+        checkProgress();
         idle = worked || jobs.size() < total ? 0 : idle + 1;
         assertThat(round).as("rounds").isLessThan(30_000);
       }
@@ -279,20 +301,28 @@ class EngineFuzzTest {
           .isEqualTo(jobs.stream().filter(j -> j.recorder.outcome() == null).count());
     }
 
-    /** Whatever runs and has something to compute gets on in each round. */
-    private void checkNobodyIsStranded() {
-      Map<Sequence, int[]> now = new HashMap<>();
+    /**
+     * Whatever runs and has something to compute gets on in each round; but while there are
+     * suspects only these do, and nobody else is admitted.
+     */
+    private void checkProgress() {
+      boolean isolating = engine.scheduler().isolating();
+      Map<Sequence, Seen> now = new HashMap<>();
       for (Sequence s : engine.scheduler().all()) {
-        if (s.state == Sequence.State.RUNNING && !engine.scheduler().isolating()) {
-          int[] before = last.get(s);
-          if (before != null && before[0] == s.epoch && before[1] > 0) {
-            assertThat(s.scheduled).as("progress of %s", s).isGreaterThan(before[2]);
+        boolean runs = s.state == Sequence.State.RUNNING;
+        Seen before = seen.get(s);
+        if (before != null && before.epoch == s.epoch && isolating == before.isolating) {
+          if (!isolating && before.runs && before.wanted > 0) {
+            assertThat(s.scheduled).as("progress of %s", s).isGreaterThan(before.scheduled);
+          } else if (isolating && !before.suspect && !aborting) {
+            assertThat(s.scheduled).as("%s pauses", s).isEqualTo(before.scheduled);
+            assertThat(runs).as("%s runs", s).isEqualTo(before.runs);
           }
-          now.put(s, new int[] {s.epoch, s.wanted(), s.scheduled});
         }
+        now.put(s, new Seen(s.epoch, runs, s.suspect, isolating, s.wanted(), s.scheduled));
       }
-      last.clear();
-      last.putAll(now);
+      seen.clear();
+      seen.putAll(now);
     }
 
     @Override

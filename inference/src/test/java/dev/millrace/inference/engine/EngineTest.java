@@ -487,6 +487,44 @@ class EngineTest {
   }
 
   @Test
+  void shouldKeepNothingOfASequenceWhoseStepsFailed() {
+    Engine engine = driven(config.withStepAttempts(1));
+    int[] prompt = prompt(12, 3);
+    runner.failing = batch -> batch.contextLength[0] > 14;
+    Recorder first = new Recorder();
+    engine.submit(request(greedy(9, true), prompt), first);
+    rounds(engine, 20);
+    assertThat(first.outcome()).isEqualTo("failed ENGINE");
+    runner.failing = batch -> false;
+    Recorder second = new Recorder();
+    engine.submit(request(greedy(9, true), prompt), second);
+    rounds(engine, 20);
+    assertThat(second.cached).isZero();
+    assertThat(second.tokens).hasSize(9);
+  }
+
+  @Test
+  void shouldFailOnlyTheSequenceWhoseLogitsAreNoNumbers() {
+    SamplingParams sick = new SamplingParams(0, 1, 0, 0, 1, 0, 0, 3, 100, 0, List.of(), true, -1);
+    Engine engine = driven(config);
+    Recorder first = new Recorder();
+    Recorder other = new Recorder();
+    Recorder second = new Recorder();
+    engine.submit(request(sick, prompt(12, 3)), first);
+    engine.submit(request(greedy(40, true), 3), other);
+    rounds(engine, 150);
+    engine.submit(request(sick, prompt(12, 3)), second);
+    rounds(engine, 150);
+    assertThat(first.outcome()).isEqualTo("failed ENGINE");
+    assertThat(first.message)
+        .isEqualTo("the model's logits are no numbers at position " + (12 + first.tokens.size()));
+    assertThat(other.tokens).isEqualTo(model(40, 3));
+    assertThat(second.cached).as("nothing of it is kept").isZero();
+    assertThat(second.tokens).isEqualTo(first.tokens);
+    assertThat(engine.stats().failure()).isNull();
+  }
+
+  @Test
   void shouldSubmitTheNextStepBeforeTheLastOneEnded() {
     List<String> calls = new ArrayList<>();
     Runner watched =
