@@ -110,6 +110,11 @@ public final class SpecialMarks {
     return out.toString();
   }
 
+  /** Whether marked text spells out a special token, beside those that its marks stand for. */
+  public boolean spells(String marked) {
+    return anySpecial.matcher(marked).find();
+  }
+
   /** Which special token a character of marked text stands for, or -1. */
   int special(char c) {
     return c >= FIRST && c < escape ? c - FIRST : -1;
