@@ -181,7 +181,8 @@ public final class ChatTemplate {
   private @Nullable Object parameters(Tool tool) {
     try {
       String text = tool.parameters();
-      return value(JSON.readTree(text.isBlank() ? "{\"type\":\"object\",\"properties\":{}}" : text));
+      return value(
+          JSON.readTree(text.isBlank() ? "{\"type\":\"object\",\"properties\":{}}" : text));
     } catch (JsonProcessingException e) {
       throw new InvalidRequestException(
           "the parameters of tool " + tool.name() + " are no JSON: " + e.getOriginalMessage(), e);

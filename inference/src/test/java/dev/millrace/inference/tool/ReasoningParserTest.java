@@ -37,8 +37,7 @@ class ReasoningParserTest {
   void shouldBeginInsideWhereThePromptOpenedTheReasoning() {
     ReasoningParser parser = new ReasoningParser(true);
     assertThat(parser.inside()).isTrue();
-    assertThat(parser.append("\na</think>b"))
-        .isEqualTo(new ReasoningParser.Split("a", "b"));
+    assertThat(parser.append("\na</think>b")).isEqualTo(new ReasoningParser.Split("a", "b"));
     assertThat(parser.inside()).isFalse();
   }
 

@@ -24,7 +24,8 @@ class ToolCallParserTest {
     nemotron("<TOOLCALL>[" + JSON_F + "]</TOOLCALL>", "", F);
     nemotron("<TOOLCALL>[" + JSON_F + ", " + JSON_G + "]</TOOLCALL>", "", F, G);
     nemotron("Sure. <TOOLCALL>[" + JSON_F + "]</TOOLCALL> Done.", "Sure.  Done.", F);
-    nemotron("<TOOLCALL>[" + JSON_F + "]</TOOLCALL>\n<TOOLCALL>[" + JSON_G + "]</TOOLCALL>", "\n", F, G);
+    nemotron(
+        "<TOOLCALL>[" + JSON_F + "]</TOOLCALL>\n<TOOLCALL>[" + JSON_G + "]</TOOLCALL>", "\n", F, G);
     nemotron("<TOOLCALL>\n[\n" + JSON_F + "\n]\n</TOOLCALL>", "", F);
     nemotron("<TOOLCALL>[]</TOOLCALL>", "<TOOLCALL>[]</TOOLCALL>");
   }
@@ -41,8 +42,10 @@ class ToolCallParserTest {
   @Test
   void shouldTakeArgumentsThatAreATextOfJson() {
     nemotron("<TOOLCALL>[{\"name\": \"f\", \"arguments\": \"{\\\"a\\\": 1}\"}]</TOOLCALL>", "", F);
-    nemotron("<TOOLCALL>[{\"name\": \"f\", \"arguments\": \"\"}]</TOOLCALL>", "", new Call("f", "{}"));
-    nemotron("<TOOLCALL>[{\"name\": \"f\", \"arguments\": null}]</TOOLCALL>", "", new Call("f", "{}"));
+    nemotron(
+        "<TOOLCALL>[{\"name\": \"f\", \"arguments\": \"\"}]</TOOLCALL>", "", new Call("f", "{}"));
+    nemotron(
+        "<TOOLCALL>[{\"name\": \"f\", \"arguments\": null}]</TOOLCALL>", "", new Call("f", "{}"));
     nemotron("<TOOLCALL>[{\"name\": \"f\"}]</TOOLCALL>", "", new Call("f", "{}"));
     String text = "<TOOLCALL>[{\"name\": \"f\", \"arguments\": \"no json\"}]</TOOLCALL>";
     nemotron(text, text);
@@ -50,10 +53,14 @@ class ToolCallParserTest {
 
   @Test
   void shouldTakeOtherMembersAndWrappedFunctions() {
-    nemotron("<TOOLCALL>[{\"id\": \"x\", \"arguments\": {\"a\": 1}, \"name\": \"f\"}]</TOOLCALL>", "", F);
+    nemotron(
+        "<TOOLCALL>[{\"id\": \"x\", \"arguments\": {\"a\": 1}, \"name\": \"f\"}]</TOOLCALL>",
+        "",
+        F);
     nemotron("<TOOLCALL>[{\"name\": \"f\", \"parameters\": {\"a\": 1}}]</TOOLCALL>", "", F);
     nemotron(
-        "<TOOLCALL>[{\"type\": \"function\", \"function\": {\"name\": \"f\", \"arguments\": {\"a\":1}}}]</TOOLCALL>",
+        "<TOOLCALL>[{\"type\": \"function\", \"function\": {\"name\": \"f\", \"arguments\":"
+            + " {\"a\":1}}}]</TOOLCALL>",
         "",
         new Call("f", "{\"a\":1}"));
   }
@@ -97,8 +104,10 @@ class ToolCallParserTest {
             "Use <TOOLCALL> for that. " + JSON_F,
             "<TOOLCALL>not json</TOOLCALL>",
             "<TOOLCALL>[{\"name\": \"unknown\", \"arguments\": {}}]</TOOLCALL> x",
-            "<TOOLCALL>[{\"name\": \"f\", \"description\": \"d\", \"parameters\": {\"type\": \"object\"}}]</TOOLCALL>",
-            "<TOOLCALL>[{\"name\": \"f\", \"parameters\": {\"type\": \"object\", \"properties\": {}}}]</TOOLCALL>",
+            "<TOOLCALL>[{\"name\": \"f\", \"description\": \"d\", \"parameters\": {\"type\":"
+                + " \"object\"}}]</TOOLCALL>",
+            "<TOOLCALL>[{\"name\": \"f\", \"parameters\": {\"type\": \"object\", \"properties\":"
+                + " {}}}]</TOOLCALL>",
             "<TOOLCALL>[{\"name\": \"f\", \"description\": \"d\"}]</TOOLCALL>",
             "<TOOLCALL>[{\"name\": \"f\", \"arguments\": [1]}]</TOOLCALL>",
             "<TOOLCALL>[{\"name\": \"f\", \"arguments\": {\"a\": 12",
@@ -113,7 +122,9 @@ class ToolCallParserTest {
   @Test
   void shouldKeepWhatStandsBesideACall() {
     Output output =
-        all(Dialect.NEMOTRON, "<TOOLCALL>[{\"name\": \"nope\", \"arguments\": {}}, " + JSON_F + "]</TOOLCALL>");
+        all(
+            Dialect.NEMOTRON,
+            "<TOOLCALL>[{\"name\": \"nope\", \"arguments\": {}}, " + JSON_F + "]</TOOLCALL>");
     assertThat(output.calls()).containsExactly(F);
     assertThat(output.content()).contains("{\"name\": \"nope\", \"arguments\": {}}");
   }
@@ -172,7 +183,21 @@ class ToolCallParserTest {
   void shouldLoseNothingOfRandomAnswers() {
     Random random = new Random(4);
     String[] parts = {
-      "<TOOLCALL>", "</TOOLCALL>", "[", "]", "{", "}", ",", "\"", "\\", " ", "x", JSON_F, JSON_G, "\"name\": \"f\"", "<"
+      "<TOOLCALL>",
+      "</TOOLCALL>",
+      "[",
+      "]",
+      "{",
+      "}",
+      ",",
+      "\"",
+      "\\",
+      " ",
+      "x",
+      JSON_F,
+      JSON_G,
+      "\"name\": \"f\"",
+      "<"
     };
     for (int round = 0; round < 3000; round++) {
       StringBuilder text = new StringBuilder();
