@@ -49,7 +49,8 @@ public interface Generator extends AutoCloseable {
    * @param waitingTokens prompt tokens not yet computed, of waiting and running requests
    * @param runningTokens tokens of running requests whose keys and values are held
    * @param kvUse share of the KV blocks in use, 0 to 1
-   * @param lastStepNanos {@link System#nanoTime()} of the end of the last step
+   * @param lastStepNanos {@link System#nanoTime()} of the end of the last step, or later where
+   *     there was nothing to do: long ago means that a step hangs
    * @param generated tokens since the start
    * @param failure why no request can succeed any more, or null
    */

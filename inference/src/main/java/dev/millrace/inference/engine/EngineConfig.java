@@ -1,16 +1,14 @@
 package dev.millrace.inference.engine;
 
 /**
- * How an {@link Engine} schedules. {@link #defaults()} and the {@code with…} methods build one.
+ * How an {@link Engine} schedules. {@link #defaults()} and the {@code with…} methods build one. The
+ * KV memory is the {@link Runner}'s: its {@link Runner.Info} says how many blocks of what size.
  *
  * @param maxSequences most sequences that run at once; default 256
  * @param tokenBudget most query tokens of one step, over all sequences; at least maxSequences, so
  *     that each running sequence gets a token in each step; default 2048
  * @param maxChunk most query tokens of one sequence in one step while others wait to be admitted,
  *     so that a long prompt does not keep short ones out; default 1024
- * @param blockSize tokens a KV block; the {@link Runner} must be made with the same; default 16
- * @param kvBlocks KV blocks to make the {@link Runner} with; 0 (default): as many as its maker
- *     finds room for
  * @param prefixCache whether KV blocks of finished sequences are kept and shared; default true
  * @param maxBypass how many later sequences may be admitted before a waiting one that does not fit
  *     yet; then nothing passes it any more; 0: strictly in order; default 64
@@ -21,8 +19,6 @@ public record EngineConfig(
     int maxSequences,
     int tokenBudget,
     int maxChunk,
-    int blockSize,
-    int kvBlocks,
     boolean prefixCache,
     int maxBypass,
     int stepAttempts) {
@@ -35,68 +31,36 @@ public record EngineConfig(
         tokenBudget,
         "at least maxSequences (" + maxSequences + ")");
     require(maxChunk >= 1, "maxChunk", maxChunk, "1 or more");
-    require(blockSize >= 1, "blockSize", blockSize, "1 or more");
-    require(kvBlocks >= 0, "kvBlocks", kvBlocks, "0 (as many as fit) or more");
     require(maxBypass >= 0, "maxBypass", maxBypass, "0 (strictly in order) or more");
     require(stepAttempts >= 1, "stepAttempts", stepAttempts, "1 or more");
   }
 
   public static EngineConfig defaults() {
-    return new EngineConfig(256, 2048, 1024, 16, 0, true, 64, 3);
+    return new EngineConfig(256, 2048, 1024, true, 64, 3);
   }
 
   public EngineConfig withMaxSequences(int value) {
-    return new EngineConfig(
-        value, tokenBudget, maxChunk, blockSize, kvBlocks, prefixCache, maxBypass, stepAttempts);
+    return new EngineConfig(value, tokenBudget, maxChunk, prefixCache, maxBypass, stepAttempts);
   }
 
   public EngineConfig withTokenBudget(int value) {
-    return new EngineConfig(
-        maxSequences, value, maxChunk, blockSize, kvBlocks, prefixCache, maxBypass, stepAttempts);
+    return new EngineConfig(maxSequences, value, maxChunk, prefixCache, maxBypass, stepAttempts);
   }
 
   public EngineConfig withMaxChunk(int value) {
-    return new EngineConfig(
-        maxSequences,
-        tokenBudget,
-        value,
-        blockSize,
-        kvBlocks,
-        prefixCache,
-        maxBypass,
-        stepAttempts);
-  }
-
-  public EngineConfig withBlockSize(int value) {
-    return new EngineConfig(
-        maxSequences, tokenBudget, maxChunk, value, kvBlocks, prefixCache, maxBypass, stepAttempts);
-  }
-
-  public EngineConfig withKvBlocks(int value) {
-    return new EngineConfig(
-        maxSequences,
-        tokenBudget,
-        maxChunk,
-        blockSize,
-        value,
-        prefixCache,
-        maxBypass,
-        stepAttempts);
+    return new EngineConfig(maxSequences, tokenBudget, value, prefixCache, maxBypass, stepAttempts);
   }
 
   public EngineConfig withPrefixCache(boolean value) {
-    return new EngineConfig(
-        maxSequences, tokenBudget, maxChunk, blockSize, kvBlocks, value, maxBypass, stepAttempts);
+    return new EngineConfig(maxSequences, tokenBudget, maxChunk, value, maxBypass, stepAttempts);
   }
 
   public EngineConfig withMaxBypass(int value) {
-    return new EngineConfig(
-        maxSequences, tokenBudget, maxChunk, blockSize, kvBlocks, prefixCache, value, stepAttempts);
+    return new EngineConfig(maxSequences, tokenBudget, maxChunk, prefixCache, value, stepAttempts);
   }
 
   public EngineConfig withStepAttempts(int value) {
-    return new EngineConfig(
-        maxSequences, tokenBudget, maxChunk, blockSize, kvBlocks, prefixCache, maxBypass, value);
+    return new EngineConfig(maxSequences, tokenBudget, maxChunk, prefixCache, maxBypass, value);
   }
 
   private static void require(boolean holds, String name, int value, String range) {

@@ -91,8 +91,6 @@ class EngineFuzzTest {
               maxSequences,
               tokenBudget,
               1 + random.nextInt(tokenBudget),
-              1 + random.nextInt(5),
-              0,
               random.nextInt(4) > 0,
               random.nextInt(6),
               1 + random.nextInt(3));
@@ -100,7 +98,7 @@ class EngineFuzzTest {
           new Runner.Info(
               6 + random.nextInt(60),
               8 + random.nextInt(80),
-              config.blockSize(),
+              1 + random.nextInt(5),
               3 + random.nextInt(40),
               1 + random.nextInt(2));
       runner = new HashRunner(info, config, random);

@@ -21,8 +21,7 @@ import org.junit.jupiter.api.Timeout;
 class EngineTest {
   private static final int VOCAB = 500;
 
-  private EngineConfig config =
-      EngineConfig.defaults().withMaxSequences(8).withTokenBudget(32).withBlockSize(4);
+  private EngineConfig config = EngineConfig.defaults().withMaxSequences(8).withTokenBudget(32);
   private Runner.Info info = new Runner.Info(VOCAB, 200, 4, 64, 2);
   private HashRunner runner = new HashRunner(info, config, new Random(1));
 
@@ -581,6 +580,18 @@ class EngineTest {
   }
 
   @Test
+  void shouldNotLookHungAfterARest() throws InterruptedException {
+    try (Engine engine = new Engine(runner, config)) {
+      long before = engine.stats().lastStepNanos();
+      long deadline = System.nanoTime() + 20_000_000_000L;
+      while (engine.stats().lastStepNanos() - before < 1_000_000_000L) {
+        assertThat(System.nanoTime()).as("no sign of life").isLessThan(deadline);
+        Thread.sleep(50);
+      }
+    }
+  }
+
+  @Test
   void shouldTakeManyThousandsAtOnceFromManyThreads() throws InterruptedException {
     use(
         new Runner.Info(VOCAB, 200, 16, 2000, 2),
@@ -625,8 +636,7 @@ class EngineTest {
 
   @Test
   void shouldAllocateNothingInASteadyStep() {
-    EngineConfig wide =
-        EngineConfig.defaults().withMaxSequences(64).withTokenBudget(64).withBlockSize(16);
+    EngineConfig wide = EngineConfig.defaults().withMaxSequences(64).withTokenBudget(64);
     Runner.Info large = new Runner.Info(VOCAB, 100_000, 16, 64 * 1000, 2);
     Engine engine = new Engine(new ConstantRunner(large), wide, false);
     for (int i = 0; i < 64 + 1000; i++) {
@@ -649,11 +659,7 @@ class EngineTest {
   }
 
   @Test
-  void shouldRefuseARunnerThatDoesNotFitTheConfig() {
-    assertThatThrownBy(() -> new Engine(runner, config.withBlockSize(16)))
-        .hasMessage("the runner's KV blocks hold 4 tokens, the engine is set to 16");
-    assertThatThrownBy(() -> new Engine(runner, config.withKvBlocks(63)))
-        .hasMessage("the runner has 64 KV blocks, the engine is set to 63");
+  void shouldRefuseARunnerThatItCannotDrive() {
     Runner deep = new HashRunner(new Runner.Info(VOCAB, 9, 4, 9, 3), config, new Random(1));
     assertThatThrownBy(() -> new Engine(deep, config)).hasMessageContaining("a depth of 1 or 2");
   }
@@ -666,8 +672,6 @@ class EngineTest {
     assertThatThrownBy(() -> defaults.withTokenBudget(255))
         .hasMessage("tokenBudget is 255, it must be at least maxSequences (256)");
     assertThatThrownBy(() -> defaults.withMaxChunk(0)).hasMessageContaining("maxChunk");
-    assertThatThrownBy(() -> defaults.withBlockSize(0)).hasMessageContaining("blockSize");
-    assertThatThrownBy(() -> defaults.withKvBlocks(-1)).hasMessageContaining("kvBlocks");
     assertThatThrownBy(() -> defaults.withMaxBypass(-1)).hasMessageContaining("maxBypass");
     assertThatThrownBy(() -> defaults.withStepAttempts(0)).hasMessageContaining("stepAttempts");
   }
