@@ -1,4 +1,7 @@
-/** Tests across modules. */
+/**
+ * Tests across the modules: a real broker, a real registry, whole workers; and the arrows of the
+ * code.
+ */
 @NullMarked
 package dev.millrace.tests;
 

@@ -251,9 +251,13 @@ final class EventMapper {
     return given == null ? standard : given.floatValue();
   }
 
-  /** The seed of a prompt that gives none: the first 8 bytes of the SHA-256 of its id. */
+  /**
+   * The seed of a prompt that gives none: the first 53 bits of the SHA-256 of its id. A seed comes
+   * back in the completion, and clients in JavaScript refuse a record with a larger number.
+   */
   static long seedOf(String id) {
-    return ByteBuffer.wrap(SeenIds.sha256().digest(id.getBytes(StandardCharsets.UTF_8))).getLong();
+    return ByteBuffer.wrap(SeenIds.sha256().digest(id.getBytes(StandardCharsets.UTF_8))).getLong()
+        >>> 11;
   }
 
   /** The id of a tool call: the same on every attempt. */

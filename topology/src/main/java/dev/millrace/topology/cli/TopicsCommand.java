@@ -45,7 +45,7 @@ public final class TopicsCommand {
    *
    * @return each topic, and whether it was made
    */
-  static Map<String, Boolean> create(WorkerConfig config) {
+  public static Map<String, Boolean> create(WorkerConfig config) {
     List<NewTopic> topics = Topics.required(config);
     Map<String, Boolean> made = new LinkedHashMap<>();
     Map<String, Object> settings = new HashMap<>(config.kafka());

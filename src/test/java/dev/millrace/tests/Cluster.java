@@ -1,0 +1,18 @@
+package dev.millrace.tests;
+
+import dev.millrace.topology.local.LocalRegistry;
+import java.nio.file.Path;
+
+/** A broker and a registry that run. Whoever made it closes it. */
+interface Cluster extends AutoCloseable {
+  /** For {@code bootstrap.servers}. */
+  String bootstrap();
+
+  LocalRegistry registry();
+
+  /** A place for files that live as long as the cluster. */
+  Path folder();
+
+  @Override
+  void close();
+}
