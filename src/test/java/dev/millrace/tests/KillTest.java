@@ -81,7 +81,7 @@ final class KillTest {
         kills++;
         worker = start.get();
       }
-      scene.awaitSettled(TIMEOUT);
+      scene.awaitSettled(TIMEOUT, worker);
       scene.readFor(Duration.ofSeconds(1));
       return kills;
     } finally {

@@ -5,6 +5,7 @@ import dev.millrace.topology.WorkerConfig;
 import dev.millrace.topology.cli.EventClient;
 import dev.millrace.topology.cli.Ledger;
 import dev.millrace.topology.cli.TopicsCommand;
+import dev.millrace.topology.local.ForkedJvm;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.io.Writer;
@@ -125,6 +126,21 @@ final class Scene implements AutoCloseable {
                 + ledger.open());
       }
       poll(Duration.ofMillis(200));
+    }
+  }
+
+  /** As {@link #awaitSettled(Duration)}, but gives up as soon as the worker has ended. */
+  void awaitSettled(Duration timeout, ForkedJvm worker) {
+    long deadline = System.nanoTime() + timeout.toNanos();
+    while (!ledger.settled()) {
+      if (System.nanoTime() > deadline || !worker.isAlive()) {
+        throw new AssertionError(
+            (worker.isAlive() ? "not settled in time: " : "the worker has ended: ")
+                + ledger
+                + "\n"
+                + worker.log());
+      }
+      poll(Duration.ofMillis(100));
     }
   }
 

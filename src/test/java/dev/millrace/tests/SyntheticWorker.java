@@ -6,7 +6,7 @@ import dev.millrace.topology.cli.WorkerRun;
 import java.nio.file.Path;
 
 /** A whole worker process, as {@code millrace worker} is one, but with a synthetic generator. */
-final class SyntheticWorker {
+public final class SyntheticWorker {
   private SyntheticWorker() {}
 
   /** Takes the settings file and how many tokens a second each prompt gets. */

@@ -20,7 +20,7 @@ final class TerminationTest {
     try (Scene scene = Scene.on(cluster, Map.of("drain.grace", "30s"));
         ForkedJvm worker = Workers.forkSynthetic(scene, 100)) {
       scene.send(Prompts.many("short", 1, 10));
-      scene.awaitSettled(TIMEOUT);
+      scene.awaitSettled(TIMEOUT, worker);
       scene.send(Prompts.many("long", 20, 300));
       scene.readFor(Duration.ofSeconds(1));
       assertThat(scene.ledger().open()).as("prompts in flight").hasSize(20);
@@ -39,7 +39,7 @@ final class TerminationTest {
       List<PromptEvent> prompts = Prompts.many("long", 20, 800);
       try (ForkedJvm worker = Workers.forkSynthetic(scene, 100)) {
         scene.send(Prompts.many("short", 1, 10));
-        scene.awaitSettled(TIMEOUT);
+        scene.awaitSettled(TIMEOUT, worker);
         scene.send(prompts);
         scene.readFor(Duration.ofSeconds(2));
         assertThat(scene.ledger().open()).as("prompts in flight").hasSize(20);
@@ -47,7 +47,7 @@ final class TerminationTest {
         assertThat(worker.awaitExit(TIMEOUT)).as("exit code\n%s", worker.log()).isEqualTo(3);
       }
       try (ForkedJvm next = Workers.forkSynthetic(scene, 1000)) {
-        scene.awaitSettled(TIMEOUT);
+        scene.awaitSettled(TIMEOUT, next);
       }
       assertThat(scene.ledger().deadLetters()).isEmpty();
       assertThat(scene.ledger().contradictions()).isZero();

@@ -122,7 +122,8 @@ public final class ForkedJvm implements AutoCloseable {
 
   /** SIGTERM; does not wait. */
   public void terminate() {
-    process.destroy();
+    // Process.destroy() would close the pipe too, and ParentWatch would end the child at once.
+    boolean unused = process.toHandle().destroy();
   }
 
   /**
@@ -163,7 +164,7 @@ public final class ForkedJvm implements AutoCloseable {
   /** SIGTERM, then SIGKILL if that does not end it within ten seconds. */
   @Override
   public void close() {
-    process.destroy();
+    terminate();
     try {
       if (!process.waitFor(10, TimeUnit.SECONDS)) {
         kill9();
