@@ -1,5 +1,6 @@
 package dev.millrace.topology;
 
+import dev.millrace.topology.cli.BenchCommand;
 import dev.millrace.topology.cli.DemoCommand;
 import dev.millrace.topology.cli.Failures;
 import dev.millrace.topology.cli.SendCommand;
@@ -18,6 +19,7 @@ import picocli.CommandLine.Command;
       SendCommand.class,
       WorkerCommand.class,
       TopicsCommand.class,
+      BenchCommand.class,
       VersionCommand.class,
       CommandLine.HelpCommand.class
     },
