@@ -102,9 +102,6 @@ record BrokerFiles(Path data, int port, Properties settings) {
     p.setProperty("group.streams.initial.rebalance.delay.ms", "0");
     // The cleaner's default buffer is 128 MB, more than the heap of a forked broker.
     p.setProperty("log.cleaner.dedupe.buffer.size", "2097152");
-    // A killed broker is forgotten after a second, not nine, so that its restart is quick.
-    p.setProperty("broker.session.timeout.ms", "1000");
-    p.setProperty("broker.heartbeat.interval.ms", "200");
     p.setProperty("controlled.shutdown.enable", "false");
     p.setProperty("num.network.threads", "2");
     p.setProperty("num.io.threads", "4");

@@ -5,6 +5,7 @@ import java.net.InetSocketAddress;
 import java.net.Socket;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
@@ -26,9 +27,18 @@ public final class ForkedBroker implements AutoCloseable {
     this.files = files;
   }
 
-  /** Formats {@code data}, which must be empty or missing, and starts a broker on a free port. */
+  /**
+   * Formats {@code data}, which must be empty or missing, and starts a broker on a free port.
+   *
+   * @param overrides broker settings that replace the ones of {@link BrokerFiles}
+   */
   public static ForkedBroker start(Path data, Map<String, String> overrides) {
-    ForkedBroker broker = new ForkedBroker(BrokerFiles.format(data, overrides));
+    Map<String, String> settings = new HashMap<>();
+    // A killed broker is forgotten after a second, not nine, so that its restart is quick.
+    settings.put("broker.session.timeout.ms", "1000");
+    settings.put("broker.heartbeat.interval.ms", "200");
+    settings.putAll(overrides);
+    ForkedBroker broker = new ForkedBroker(BrokerFiles.format(data, settings));
     broker.start();
     return broker;
   }
