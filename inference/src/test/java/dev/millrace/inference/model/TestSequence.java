@@ -38,6 +38,16 @@ public final class TestSequence {
   /** Positions [from, to) of a sequence. */
   public record Part(TestSequence sequence, int from, int to) {}
 
+  /** As {@link #batch}, with logits of each part's last token alone. */
+  public static Batch lastLogits(List<Part> parts) {
+    Batch batch = batch(parts);
+    batch.logitCount = parts.size();
+    for (int s = 0; s < parts.size(); s++) {
+      batch.logitRows[s] = batch.queryStart[s + 1] - 1;
+    }
+    return batch;
+  }
+
   /** One step over the parts, with logits of every token. */
   public static Batch batch(List<Part> parts) {
     int tokens = parts.stream().mapToInt(p -> p.to - p.from).sum();

@@ -20,19 +20,22 @@ import jdk.incubator.vector.VectorOperators;
  * weights into it.
  */
 final class DotKernels {
-  /** Weight rows that {@link #bf16Rows} does at once. */
-  static final int ROWS = 4;
+  /**
+   * Weight rows that {@link #bf16Rows} does at once. Not more: the compiler stops inlining in a
+   * method of many memory accesses, and vectors would go through the heap.
+   */
+  static final int ROWS = 2;
 
   private static final int UPPER_HALF = 0xffff0000;
 
   private DotKernels() {}
 
   /**
-   * Four rows of bf16 weights times one packed input, straight from the file.
+   * Two rows of bf16 weights times one packed input, straight from the file.
    *
    * @param offset of the first row in bytes
    * @param stretches of 32 inputs
-   * @param sums [4 · LANES] the running sums of the four rows
+   * @param sums [2 · LANES] the running sums of the two rows
    */
   static void bf16Rows(
       MemorySegment weights,
@@ -44,17 +47,11 @@ final class DotKernels {
       float[] sums) {
     for (int lane = 0; lane < 8; lane += WIDTH) {
       FloatVector a0 = FloatVector.zero(FLOATS);
-      FloatVector b0 = a0;
-      FloatVector a1 = a0;
-      FloatVector b1 = a0;
-      FloatVector a2 = a0;
-      FloatVector b2 = a0;
-      FloatVector a3 = a0;
-      FloatVector b3 = a0;
+      FloatVector b0 = FloatVector.zero(FLOATS);
+      FloatVector a1 = FloatVector.zero(FLOATS);
+      FloatVector b1 = FloatVector.zero(FLOATS);
       long r0 = offset + lane * 4L;
       long r1 = r0 + rowBytes;
-      long r2 = r1 + rowBytes;
-      long r3 = r2 + rowBytes;
       int xi = xOffset + lane;
       for (int i = 0; i < stretches; i++) {
         long at = i * 64L;
@@ -62,129 +59,138 @@ final class DotKernels {
         FloatVector odd = load(x, xi + 16);
         a0 = pair(loadInts(weights, r0 + at), even, odd, a0);
         a1 = pair(loadInts(weights, r1 + at), even, odd, a1);
-        a2 = pair(loadInts(weights, r2 + at), even, odd, a2);
-        a3 = pair(loadInts(weights, r3 + at), even, odd, a3);
         even = load(x, xi + 8);
         odd = load(x, xi + 24);
         b0 = pair(loadInts(weights, r0 + at + 32), even, odd, b0);
         b1 = pair(loadInts(weights, r1 + at + 32), even, odd, b1);
-        b2 = pair(loadInts(weights, r2 + at + 32), even, odd, b2);
-        b3 = pair(loadInts(weights, r3 + at + 32), even, odd, b3);
         xi += 32;
       }
       a0.intoArray(sums, lane);
       b0.intoArray(sums, lane + 8);
       a1.intoArray(sums, LANES + lane);
       b1.intoArray(sums, LANES + lane + 8);
-      a2.intoArray(sums, 2 * LANES + lane);
-      b2.intoArray(sums, 2 * LANES + lane + 8);
-      a3.intoArray(sums, 3 * LANES + lane);
-      b3.intoArray(sums, 3 * LANES + lane + 8);
     }
   }
 
   private static FloatVector pair(
       IntVector weights, FloatVector even, FloatVector odd, FloatVector sum) {
-    FloatVector s = weights.lanewise(VectorOperators.LSHL, 16).reinterpretAsFloats().fma(even, sum);
-    return weights.and(UPPER_HALF).reinterpretAsFloats().fma(odd, s);
+    return upper(weights).fma(odd, lower(weights).fma(even, sum));
+  }
+
+  private static FloatVector lower(IntVector pairs) {
+    return pairs.lanewise(VectorOperators.LSHL, 16).reinterpretAsFloats();
+  }
+
+  private static FloatVector upper(IntVector pairs) {
+    return pairs.and(UPPER_HALF).reinterpretAsFloats();
   }
 
   /**
-   * Two rows times three: adds n products to each of the six dot products' running sums.
+   * Five rows times two inputs: adds n products to the running sums of each of the ten dot
+   * products. Ten sums, two inputs and a weight are what fits the registers of a machine with 16.
    *
+   * @param w rows of a panel, one every {@code wStride}
+   * @param x inputs, one every {@code xStride}
    * @param n a multiple of LANES
-   * @param sums the running sums of (row 0, input 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), at s0
-   *     and s1
+   * @param sums of (row r, input i) at {@code s + r · sStride + i · LANES}
    */
-  static void tile2x3(
+  static void tile5x2(
       float[] w,
       int w0,
-      int w1,
+      int wStride,
       float[] x,
       int x0,
-      int stride,
+      int xStride,
       int n,
       float[] sums,
-      int s0,
-      int s1) {
-    int x1 = x0 + stride;
-    int x2 = x1 + stride;
-    for (int lane = 0; lane < 8; lane += WIDTH) {
-      int p = s0 + lane;
-      int q = s1 + lane;
-      FloatVector a00 = load(sums, p);
-      FloatVector b00 = load(sums, p + 8);
-      FloatVector a01 = load(sums, p + LANES);
-      FloatVector b01 = load(sums, p + LANES + 8);
-      FloatVector a02 = load(sums, p + 2 * LANES);
-      FloatVector b02 = load(sums, p + 2 * LANES + 8);
-      FloatVector a10 = load(sums, q);
-      FloatVector b10 = load(sums, q + 8);
-      FloatVector a11 = load(sums, q + LANES);
-      FloatVector b11 = load(sums, q + LANES + 8);
-      FloatVector a12 = load(sums, q + 2 * LANES);
-      FloatVector b12 = load(sums, q + 2 * LANES + 8);
-      for (int i = lane; i < n + lane; i += LANES) {
-        FloatVector u = load(w, w0 + i);
-        FloatVector v = load(w, w1 + i);
+      int s,
+      int sStride) {
+    int w1 = w0 + wStride;
+    int w2 = w1 + wStride;
+    int w3 = w2 + wStride;
+    int w4 = w3 + wStride;
+    int x1 = x0 + xStride;
+    for (int lane = 0; lane < LANES; lane += WIDTH) {
+      int p0 = s + lane;
+      int p1 = p0 + sStride;
+      int p2 = p1 + sStride;
+      int p3 = p2 + sStride;
+      int p4 = p3 + sStride;
+      FloatVector a0 = load(sums, p0);
+      FloatVector b0 = load(sums, p0 + LANES);
+      FloatVector a1 = load(sums, p1);
+      FloatVector b1 = load(sums, p1 + LANES);
+      FloatVector a2 = load(sums, p2);
+      FloatVector b2 = load(sums, p2 + LANES);
+      FloatVector a3 = load(sums, p3);
+      FloatVector b3 = load(sums, p3 + LANES);
+      FloatVector a4 = load(sums, p4);
+      FloatVector b4 = load(sums, p4 + LANES);
+      int end = lane + n;
+      // With "<" the compiler unrolls the loop, runs out of registers and takes twice as long.
+      for (int i = lane; i != end; i += LANES) {
         FloatVector t = load(x, x0 + i);
-        a00 = u.fma(t, a00);
-        a10 = v.fma(t, a10);
-        t = load(x, x1 + i);
-        a01 = u.fma(t, a01);
-        a11 = v.fma(t, a11);
-        t = load(x, x2 + i);
-        a02 = u.fma(t, a02);
-        a12 = v.fma(t, a12);
-        u = load(w, w0 + i + 8);
-        v = load(w, w1 + i + 8);
-        t = load(x, x0 + i + 8);
-        b00 = u.fma(t, b00);
-        b10 = v.fma(t, b10);
-        t = load(x, x1 + i + 8);
-        b01 = u.fma(t, b01);
-        b11 = v.fma(t, b11);
-        t = load(x, x2 + i + 8);
-        b02 = u.fma(t, b02);
-        b12 = v.fma(t, b12);
+        FloatVector u = load(x, x1 + i);
+        FloatVector v = load(w, w0 + i);
+        a0 = v.fma(t, a0);
+        b0 = v.fma(u, b0);
+        v = load(w, w1 + i);
+        a1 = v.fma(t, a1);
+        b1 = v.fma(u, b1);
+        v = load(w, w2 + i);
+        a2 = v.fma(t, a2);
+        b2 = v.fma(u, b2);
+        v = load(w, w3 + i);
+        a3 = v.fma(t, a3);
+        b3 = v.fma(u, b3);
+        v = load(w, w4 + i);
+        a4 = v.fma(t, a4);
+        b4 = v.fma(u, b4);
       }
-      a00.intoArray(sums, p);
-      b00.intoArray(sums, p + 8);
-      a01.intoArray(sums, p + LANES);
-      b01.intoArray(sums, p + LANES + 8);
-      a02.intoArray(sums, p + 2 * LANES);
-      b02.intoArray(sums, p + 2 * LANES + 8);
-      a10.intoArray(sums, q);
-      b10.intoArray(sums, q + 8);
-      a11.intoArray(sums, q + LANES);
-      b11.intoArray(sums, q + LANES + 8);
-      a12.intoArray(sums, q + 2 * LANES);
-      b12.intoArray(sums, q + 2 * LANES + 8);
+      a0.intoArray(sums, p0);
+      b0.intoArray(sums, p0 + LANES);
+      a1.intoArray(sums, p1);
+      b1.intoArray(sums, p1 + LANES);
+      a2.intoArray(sums, p2);
+      b2.intoArray(sums, p2 + LANES);
+      a3.intoArray(sums, p3);
+      b3.intoArray(sums, p3 + LANES);
+      a4.intoArray(sums, p4);
+      b4.intoArray(sums, p4 + LANES);
     }
   }
 
-  /** As {@link #tile2x3}, for one input. */
-  static void tile2x1(
-      float[] w, int w0, int w1, float[] x, int x0, int n, float[] sums, int s0, int s1) {
-    for (int lane = 0; lane < 8; lane += WIDTH) {
-      int p = s0 + lane;
-      int q = s1 + lane;
-      FloatVector a0 = load(sums, p);
-      FloatVector b0 = load(sums, p + 8);
-      FloatVector a1 = load(sums, q);
-      FloatVector b1 = load(sums, q + 8);
-      for (int i = lane; i < n + lane; i += LANES) {
+  /** As {@link #tile5x2}, for one input. */
+  static void tile5x1(
+      float[] w, int w0, int wStride, float[] x, int x0, int n, float[] sums, int s, int sStride) {
+    int w1 = w0 + wStride;
+    int w2 = w1 + wStride;
+    int w3 = w2 + wStride;
+    int w4 = w3 + wStride;
+    for (int lane = 0; lane < LANES; lane += WIDTH) {
+      int p0 = s + lane;
+      int p1 = p0 + sStride;
+      int p2 = p1 + sStride;
+      int p3 = p2 + sStride;
+      int p4 = p3 + sStride;
+      FloatVector a0 = load(sums, p0);
+      FloatVector a1 = load(sums, p1);
+      FloatVector a2 = load(sums, p2);
+      FloatVector a3 = load(sums, p3);
+      FloatVector a4 = load(sums, p4);
+      for (int i = lane; i < lane + n; i += LANES) {
         FloatVector t = load(x, x0 + i);
         a0 = load(w, w0 + i).fma(t, a0);
         a1 = load(w, w1 + i).fma(t, a1);
-        t = load(x, x0 + i + 8);
-        b0 = load(w, w0 + i + 8).fma(t, b0);
-        b1 = load(w, w1 + i + 8).fma(t, b1);
+        a2 = load(w, w2 + i).fma(t, a2);
+        a3 = load(w, w3 + i).fma(t, a3);
+        a4 = load(w, w4 + i).fma(t, a4);
       }
-      a0.intoArray(sums, p);
-      b0.intoArray(sums, p + 8);
-      a1.intoArray(sums, q);
-      b1.intoArray(sums, q + 8);
+      a0.intoArray(sums, p0);
+      a1.intoArray(sums, p1);
+      a2.intoArray(sums, p2);
+      a3.intoArray(sums, p3);
+      a4.intoArray(sums, p4);
     }
   }
 }

@@ -4,6 +4,7 @@ import java.lang.foreign.MemorySegment;
 import java.nio.ByteOrder;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.IntVector;
+import jdk.incubator.vector.VectorShuffle;
 import jdk.incubator.vector.VectorSpecies;
 
 /**
@@ -29,15 +30,22 @@ final class Lanes {
   /** Floats of a vector, 4 or 8. */
   static final int WIDTH = FLOATS.length();
 
+  private static final VectorShuffle<Float> BY_4 = rotation(4);
+  private static final VectorShuffle<Float> BY_2 = rotation(2);
+  private static final VectorShuffle<Float> BY_1 = rotation(1);
+
   private Lanes() {}
 
-  /** Sum of the running sums at {@code at}. */
+  /** Sum of the running sums at {@code at}: sum j plus j + 8, then plus j + 4, j + 2, j + 1. */
   static float reduce(float[] sums, int at) {
-    float s0 = (sums[at] + sums[at + 8]) + (sums[at + 4] + sums[at + 12]);
-    float s1 = (sums[at + 1] + sums[at + 9]) + (sums[at + 5] + sums[at + 13]);
-    float s2 = (sums[at + 2] + sums[at + 10]) + (sums[at + 6] + sums[at + 14]);
-    float s3 = (sums[at + 3] + sums[at + 11]) + (sums[at + 7] + sums[at + 15]);
-    return (s0 + s2) + (s1 + s3);
+    FloatVector v = load(sums, at).add(load(sums, at + 8));
+    v = WIDTH == 8 ? v.add(v.rearrange(BY_4)) : v.add(load(sums, at + 4).add(load(sums, at + 12)));
+    v = v.add(v.rearrange(BY_2));
+    return v.add(v.rearrange(BY_1)).lane(0);
+  }
+
+  private static VectorShuffle<Float> rotation(int by) {
+    return VectorShuffle.fromOp(FLOATS, i -> (i + by) % WIDTH);
   }
 
   static FloatVector load(float[] from, int at) {

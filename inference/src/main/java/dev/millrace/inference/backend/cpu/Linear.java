@@ -15,11 +15,20 @@ import org.jspecify.annotations.Nullable;
  * ways. Used by one thread at a time.
  */
 final class Linear {
-  /** Weight rows of a panel. */
-  private static final int PANEL = 8;
+  /** Weight rows of a tile. */
+  private static final int TILE = 5;
 
-  /** Inputs of a row that are multiplied before the next rows' turn: they stay in the L1 cache. */
+  /** Weight rows of a panel. */
+  private static final int PANEL = 2 * TILE;
+
+  /**
+   * Inputs of a row that are multiplied before the next rows' turn: they stay in the L1 cache. A
+   * multiple of a stretch.
+   */
   private static final int DEPTH = 512;
+
+  /** Distance of a panel's rows: at a power of two they would fight for one set of the cache. */
+  private static final int PANEL_STRIDE = DEPTH + LANES;
 
   /** Rows of x that share a visit of a panel: their running sums stay in the L2 cache. */
   private static final int TOKENS = 48;
@@ -36,7 +45,11 @@ final class Linear {
     float[] panel = new float[0];
   }
 
-  /** What to multiply; x is packed, with rows of {@code columns}. */
+  /**
+   * What to multiply. The inputs are packed, and lie slab by slab of {@link #DEPTH} inputs of all
+   * rows, so that what is multiplied together is near together; after the slabs comes what is not a
+   * whole stretch, row by row.
+   */
   private record Job(
       float[] x,
       int rows,
@@ -46,6 +59,7 @@ final class Linear {
       float @Nullable [] bias,
       float[] out,
       int outputs) {
+    /** Inputs in whole stretches. */
     int whole() {
       return columns / Packing.STRETCH * Packing.STRETCH;
     }
@@ -54,17 +68,37 @@ final class Linear {
       return format.bytes(columns);
     }
 
+    /** Inputs of the slab that begins with input k. */
+    int depth(int k) {
+      return Math.min(DEPTH, whole() - k);
+    }
+
+    /** Where a row's part of that slab begins in x. */
+    int at(int row, int k) {
+      return k * rows + row * depth(k);
+    }
+
+    void pack(float[] from, int row) {
+      int whole = whole();
+      for (int k = 0; k < whole; k += DEPTH) {
+        Packing.input(format, from, row * columns + k, depth(k), x, at(row, k));
+      }
+      int rest = columns - whole;
+      System.arraycopy(from, row * columns + whole, x, whole * rows + row * rest, rest);
+    }
+
     /** Puts down y[row, output] from its running sums, adding what is not a whole stretch. */
     void finish(int row, int output, float[] sums, int at) {
       float y = Lanes.reduce(sums, at);
       int whole = whole();
-      if (whole < columns) {
-        float rest = 0;
-        for (int k = whole; k < columns; k++) {
-          float w = format.decode(weights, (long) output * columns + k);
-          rest = Math.fma(x[row * columns + k], w, rest);
+      int rest = columns - whole;
+      if (rest > 0) {
+        float sum = 0;
+        for (int k = 0; k < rest; k++) {
+          float w = format.decode(weights, (long) output * columns + whole + k);
+          sum = Math.fma(x[whole * rows + row * rest + k], w, sum);
         }
-        y += rest;
+        y += sum;
       }
       out[row * outputs + output] = bias == null ? y : y + bias[output];
     }
@@ -84,9 +118,12 @@ final class Linear {
    */
   void multiply(float[] x, int rows, CpuWeight weight, float @Nullable [] bias, float[] out) {
     int columns = weight.columns();
-    float[] input = pack(x, rows, weight);
+    if (packed.length < rows * columns) {
+      packed = new float[rows * columns];
+    }
     Job job =
-        new Job(input, rows, weight.data(), weight.format(), columns, bias, out, weight.rows());
+        new Job(packed, rows, weight.data(), weight.format(), columns, bias, out, weight.rows());
+    pack(job, x);
     boolean direct = rows == 1 && weight.format() == WeightFormat.BF16;
     int grain = direct ? ROWS : PANEL;
     if ((long) rows * columns * weight.rows() < SMALL) {
@@ -103,35 +140,23 @@ final class Linear {
     }
   }
 
-  private float[] pack(float[] x, int rows, CpuWeight weight) {
-    int columns = weight.columns();
-    if (weight.format() == WeightFormat.F32) {
-      return x;
-    }
-    if (packed.length < rows * columns) {
-      packed = new float[rows * columns];
-    }
-    float[] to = packed;
-    if ((long) rows * columns < SMALL) {
-      packRows(weight.format(), x, 0, rows, columns, to);
+  private void pack(Job job, float[] x) {
+    if ((long) job.rows * job.columns < SMALL) {
+      packRows(job, x, 0, job.rows);
     } else {
       workers.run(
           (worker, count) ->
               packRows(
-                  weight.format(),
+                  job,
                   x,
-                  Workers.from(rows, 1, worker, count),
-                  Workers.from(rows, 1, worker + 1, count),
-                  columns,
-                  to));
+                  Workers.from(job.rows, 1, worker, count),
+                  Workers.from(job.rows, 1, worker + 1, count)));
     }
-    return to;
   }
 
-  private static void packRows(
-      WeightFormat format, float[] x, int from, int to, int columns, float[] out) {
+  private static void packRows(Job job, float[] x, int from, int to) {
     for (int r = from; r < to; r++) {
-      Packing.input(format, x, r * columns, columns, out, r * columns);
+      job.pack(x, r);
     }
   }
 
@@ -156,7 +181,7 @@ final class Linear {
       }
     }
     for (; o < to; o++) {
-      // The same row four times: simpler than a kernel of its own for at most three rows.
+      // The same row twice: simpler than a kernel of its own for one row.
       DotKernels.bf16Rows(job.weights, o * rowBytes, 0, job.x, 0, stretches, sums);
       job.finish(0, o, sums, 0);
     }
@@ -164,25 +189,29 @@ final class Linear {
 
   private static void panel(Job job, int first, int count, Scratch scratch) {
     int whole = job.whole();
-    if (scratch.panel.length < PANEL * whole) {
-      scratch.panel = new float[PANEL * whole];
+    int slabs = Math.ceilDiv(whole, DEPTH);
+    if (scratch.panel.length < slabs * PANEL * PANEL_STRIDE) {
+      scratch.panel = new float[slabs * PANEL * PANEL_STRIDE];
     }
+    // The last panel may end within a tile: its missing rows are old or zero, and nobody takes
+    // their sums.
     float[] w = scratch.panel;
     for (int i = 0; i < count; i++) {
-      Packing.weights(job.format, job.weights, (first + i) * job.rowBytes(), whole, w, i * whole);
+      long offset = (first + i) * job.rowBytes();
+      for (int k = 0; k < whole; k += DEPTH) {
+        int at = (k / DEPTH * PANEL + i) * PANEL_STRIDE;
+        Packing.weights(job.format, job.weights, offset + job.format.bytes(k), job.depth(k), w, at);
+      }
     }
-    int pairs = (count + 1) / 2;
-    if (count % 2 != 0) {
-      Arrays.fill(w, count * whole, (count + 1) * whole, 0);
-    }
+    int tiles = Math.ceilDiv(count, TILE);
     for (int r = 0; r < job.rows; r += TOKENS) {
       int rows = Math.min(TOKENS, job.rows - r);
-      Arrays.fill(scratch.sums, 0, 2 * pairs * rows * LANES, 0);
+      Arrays.fill(scratch.sums, 0, tiles * TILE * rows * LANES, 0);
       for (int k = 0; k < whole; k += DEPTH) {
-        tiles(job, r, rows, w, pairs, k, Math.min(DEPTH, whole - k), scratch.sums);
+        tiles(job, r, rows, w, tiles, k, scratch.sums);
       }
-      for (int i = 0; i < count; i++) {
-        for (int t = 0; t < rows; t++) {
+      for (int t = 0; t < rows; t++) {
+        for (int i = 0; i < count; i++) {
           job.finish(r + t, first + i, scratch.sums, (i * rows + t) * LANES);
         }
       }
@@ -190,23 +219,20 @@ final class Linear {
   }
 
   private static void tiles(
-      Job job, int first, int rows, float[] w, int pairs, int k, int n, float[] sums) {
-    int whole = job.whole();
-    int stride = job.columns;
-    for (int t = 0; t < rows; ) {
-      int at = (first + t) * stride + k;
-      boolean three = t + 3 <= rows;
-      for (int p = 0; p < pairs; p++) {
-        int w0 = 2 * p * whole + k;
-        int s0 = (2 * p * rows + t) * LANES;
-        int s1 = s0 + rows * LANES;
-        if (three) {
-          DotKernels.tile2x3(w, w0, w0 + whole, job.x, at, stride, n, sums, s0, s1);
+      Job job, int first, int rows, float[] w, int tiles, int k, float[] sums) {
+    int n = job.depth(k);
+    int panel = k / DEPTH * PANEL * PANEL_STRIDE;
+    for (int t = 0; t < rows; t += 2) {
+      int x = job.at(first + t, k);
+      for (int i = 0; i < tiles; i++) {
+        int from = panel + i * TILE * PANEL_STRIDE;
+        int s = (i * TILE * rows + t) * LANES;
+        if (t + 1 < rows) {
+          DotKernels.tile5x2(w, from, PANEL_STRIDE, job.x, x, n, n, sums, s, rows * LANES);
         } else {
-          DotKernels.tile2x1(w, w0, w0 + whole, job.x, at, n, sums, s0, s1);
+          DotKernels.tile5x1(w, from, PANEL_STRIDE, job.x, x, n, sums, s, rows * LANES);
         }
       }
-      t += three ? 3 : 1;
     }
   }
 }

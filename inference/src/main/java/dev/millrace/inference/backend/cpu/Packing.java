@@ -25,16 +25,18 @@ final class Packing {
 
   private Packing() {}
 
-  /** Inputs for weights of a format: [n], of which whole stretches are packed. */
+  /** Inputs for weights of a format, n a multiple of STRETCH. */
   static void input(WeightFormat format, float[] x, int from, int n, float[] out, int at) {
-    int whole = format == WeightFormat.F32 ? 0 : n / STRETCH * STRETCH;
-    for (int k = 0; k < whole; k += STRETCH) {
+    if (format == WeightFormat.F32) {
+      System.arraycopy(x, from, out, at, n);
+      return;
+    }
+    for (int k = 0; k < n; k += STRETCH) {
       for (int i = 0; i < STRETCH / 2; i++) {
         out[at + k + i] = x[from + k + 2 * i];
         out[at + k + STRETCH / 2 + i] = x[from + k + 2 * i + 1];
       }
     }
-    System.arraycopy(x, from + whole, out, at + whole, n - whole);
   }
 
   /**
