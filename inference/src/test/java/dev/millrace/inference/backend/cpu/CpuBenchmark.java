@@ -8,7 +8,6 @@ import dev.millrace.inference.model.TestSequence;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Collection;
 import java.util.List;
@@ -78,20 +77,17 @@ public class CpuBenchmark {
   /** The random model, its prompt already in the cache. */
   @State(Scope.Benchmark)
   public static class Llama {
-    private Path folder = Path.of("");
-    private CpuBackend backend = new CpuBackend(THREADS);
-    private Model model;
-    private KvCache cache;
-    private TestSequence sequence;
+    private final Path folder = RandomLlama.write();
+    private final CpuBackend backend = new CpuBackend(THREADS);
+    private final Model model = Models.load(folder, backend);
+    private final KvCache cache = model.kvCache(PROMPT / 16);
+    private final TestSequence sequence =
+        new TestSequence(
+            IntStream.range(0, PROMPT).map(i -> i * 37 % RandomLlama.VOCAB).toArray(),
+            IntStream.range(0, PROMPT / 16).toArray());
 
     @Setup
-    public void load() throws IOException {
-      folder = Files.createTempDirectory("millrace-benchmark");
-      RandomLlama.write(folder);
-      model = Models.load(folder, backend);
-      cache = model.kvCache(PROMPT / 16);
-      int[] tokens = IntStream.range(0, PROMPT).map(i -> i * 37 % RandomLlama.VOCAB).toArray();
-      sequence = new TestSequence(tokens, IntStream.range(0, PROMPT / 16).toArray());
+    public void fillCache() {
       forward(0, PROMPT);
     }
 

@@ -2,6 +2,7 @@ package dev.millrace.inference.backend.cpu;
 
 import java.io.IOException;
 import java.io.OutputStream;
+import java.io.UncheckedIOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
@@ -36,7 +37,18 @@ final class RandomLlama {
     return (long) HIDDEN * HEAD_DIM * (2 * HEADS + 2 * KV_HEADS) + 3L * HIDDEN * WIDTH;
   }
 
-  static void write(Path folder) throws IOException {
+  /** A new temporary folder with the checkpoint. */
+  static Path write() {
+    try {
+      Path folder = Files.createTempDirectory("millrace-benchmark");
+      write(folder);
+      return folder;
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+  }
+
+  private static void write(Path folder) throws IOException {
     Files.writeString(
         folder.resolve("config.json"),
         """
