@@ -1,0 +1,59 @@
+package dev.millrace.topology;
+
+import dev.millrace.schemas.AvroSerde;
+import dev.millrace.schemas.RegistryUnavailableException;
+import java.util.Map;
+import org.apache.avro.specific.SpecificRecord;
+import org.apache.kafka.common.header.Headers;
+import org.apache.kafka.common.serialization.Deserializer;
+import org.apache.kafka.common.serialization.Serde;
+import org.apache.kafka.common.serialization.Serializer;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * Our serde behind a registry that a test can take down: Kafka makes it, so the switch is static.
+ */
+public final class SwitchableSerde implements Serde<SpecificRecord> {
+  static volatile boolean readsFail;
+  static volatile boolean writesFail;
+
+  private final AvroSerde<SpecificRecord> serde = new AvroSerde<>();
+
+  @Override
+  public void configure(Map<String, ?> settings, boolean isKey) {
+    serde.configure(settings, isKey);
+  }
+
+  @Override
+  public Serializer<SpecificRecord> serializer() {
+    return (topic, event) -> {
+      if (writesFail) {
+        throw new RegistryUnavailableException("told to fail", null);
+      }
+      return serde.serializer().serialize(topic, event);
+    };
+  }
+
+  @Override
+  public Deserializer<SpecificRecord> deserializer() {
+    return new Deserializer<>() {
+      @Override
+      public @Nullable SpecificRecord deserialize(String topic, byte[] data) {
+        if (readsFail) {
+          throw new RegistryUnavailableException("told to fail", null);
+        }
+        return serde.deserializer().deserialize(topic, data);
+      }
+
+      @Override
+      public @Nullable SpecificRecord deserialize(String topic, Headers headers, byte[] data) {
+        return deserialize(topic, data);
+      }
+    };
+  }
+
+  @Override
+  public void close() {
+    serde.close();
+  }
+}

@@ -1,0 +1,143 @@
+package dev.millrace.topology;
+
+import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
+
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.HashMap;
+import java.util.Map;
+import org.apache.kafka.clients.admin.NewTopic;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+class WorkerConfigTest {
+  private static final Map<String, String> LEAST =
+      Map.of("kafka.bootstrap.servers", "localhost:9092");
+
+  private static WorkerConfig with(String name, String value) {
+    return WorkerConfig.of(LEAST).with(Map.of(name, value));
+  }
+
+  private static void assertRefused(String name, String value, String... texts) {
+    assertThatThrownBy(() -> with(name, value))
+        .isInstanceOf(ConfigException.class)
+        .hasMessageContaining(name)
+        .satisfies(e -> assertThat(e.getMessage()).contains(texts));
+  }
+
+  @Test
+  void shouldHaveDefaultsThatItsDocumentationNames() {
+    WorkerConfig config = WorkerConfig.of(LEAST);
+    assertThat(config.topics().prompts()).isEqualTo("millrace.prompts");
+    assertThat(config.window()).isEqualTo(new WorkerConfig.Window(512, 0));
+    assertThat(config.save()).isEqualTo(new WorkerConfig.Save(64, Duration.ofSeconds(2)));
+    assertThat(config.dedup().retention()).isEqualTo(Duration.ofHours(1));
+    assertThat(config.maxPromptBytes()).isEqualTo(32 * 1024 * 1024);
+    assertThat(config.exactlyOnce()).isFalse();
+    assertThat(config.applicationId()).isEqualTo("millrace");
+    assertThat(Settings.ALL).allSatisfy(s -> assertThat(s.doc()).endsWith("."));
+  }
+
+  @Test
+  void shouldRefuseAnUnknownKeyAndNameTheNearest() {
+    assertRefused("topics.promts", "x", "unknown", "'topics.prompts'");
+    assertRefused("bootstrap.servers", "x", "kafka.");
+  }
+
+  @Test
+  void shouldWantABroker() {
+    assertThatThrownBy(() -> WorkerConfig.of(Map.of()))
+        .isInstanceOf(ConfigException.class)
+        .hasMessageContaining("kafka.bootstrap.servers");
+  }
+
+  @Test
+  void shouldRefuseValuesOutOfRangeAtOnce() {
+    assertRefused("window.prompts", "0", "'0'", "from 1");
+    assertRefused("window.prompts", "many", "'many'");
+    assertRefused("progress.save.interval", "2", "500ms");
+    assertRefused("progress.save.interval", "99999999999999d", "500ms");
+    assertRefused("max.prompt.bytes", "32x", "32m");
+    assertRefused("max.prompt.bytes", "9g", "bytes");
+    assertRefused("topics.chunks", "a/b", "letters");
+    assertRefused("sampling.temperature", "hot", "number");
+    assertRefused("sampling.top.p", "0", "number");
+    assertRefused("status.port", "70000", "65535");
+    assertRefused("kafka.processing.guarantee", "exactly_once", "exactly_once_v2");
+    assertRefused("kafka.commit.interval.ms", "soon", "whole number");
+  }
+
+  @Test
+  void shouldReadAFileAndLetTheEnvironmentOverrideIt(@TempDir Path folder) throws Exception {
+    Path file = folder.resolve("worker.properties");
+    Files.writeString(file, "kafka.bootstrap.servers=a:1\nmax.prompt.bytes=1m\n");
+    assertThat(WorkerConfig.load(file).maxPromptBytes()).isEqualTo(1024 * 1024);
+
+    Map<String, String> values = new HashMap<>(LEAST);
+    values.put("topics.tool.calls", "from-file");
+    WorkerConfig config =
+        WorkerConfig.of(
+            values,
+            Map.of(
+                "MILLRACE_TOPICS_TOOL_CALLS", "from-variable",
+                "MILLRACE_KAFKA_BOOTSTRAP_SERVERS", "b:2",
+                "PATH", "/bin"));
+    assertThat(config.topics().toolCalls()).isEqualTo("from-variable");
+    assertThat(config.bootstrapServers()).isEqualTo("b:2");
+  }
+
+  @Test
+  void shouldSayWhichFileCannotBeRead(@TempDir Path folder) {
+    Path file = folder.resolve("none.properties");
+    assertThatThrownBy(() -> WorkerConfig.load(file))
+        .isInstanceOf(ConfigException.class)
+        .hasMessageContaining(file.toString());
+  }
+
+  @Test
+  void shouldHandTheRestToKafkaAndTheSerde() {
+    WorkerConfig config =
+        WorkerConfig.of(LEAST)
+            .with(
+                Map.of(
+                    "kafka.poll.ms", "7",
+                    "kafka.producer.linger.ms", "1",
+                    "registry.url", "http://r",
+                    "registry.basic.auth.user.info", "u:p",
+                    "serde.auto.register.schemas", "false"));
+    assertThat(KafkaSettings.of(config))
+        .containsEntry("poll.ms", "7")
+        .containsEntry("producer.linger.ms", "1")
+        .containsEntry("commit.interval.ms", 200);
+    assertThat(config.serdeSettings())
+        .containsOnly(
+            Map.entry("schema.registry.url", "http://r"),
+            Map.entry("basic.auth.user.info", "u:p"),
+            Map.entry("auto.register.schemas", "false"));
+    assertThat(config.toString()).doesNotContain("u:p");
+  }
+
+  @Test
+  void shouldLeaveSessionTimeoutsToTheBrokerUnderTheStreamsProtocol() {
+    assertThat(KafkaSettings.of(WorkerConfig.of(LEAST)))
+        .containsKey("main.consumer.session.timeout.ms");
+    assertThat(KafkaSettings.of(with("kafka.group.protocol", "streams")))
+        .doesNotContainKey("main.consumer.session.timeout.ms")
+        .doesNotContainKey("num.standby.replicas");
+  }
+
+  @Test
+  void shouldGiveEveryTopicRoomForTheLargestRecord() {
+    WorkerConfig config = with("max.prompt.bytes", "2m");
+    assertThat(Topics.required(config))
+        .hasSize(6)
+        .allSatisfy(
+            topic ->
+                assertThat(Integer.parseInt(topic.configs().get("max.message.bytes")))
+                    .isGreaterThan(2 * 1024 * 1024))
+        .extracting(NewTopic::numPartitions)
+        .containsOnly(6);
+  }
+}
