@@ -25,6 +25,11 @@ final class CommitMarker implements StateStore {
     return commits.get();
   }
 
+  /** Kafka Streams has committed. */
+  void committed() {
+    commits.incrementAndGet();
+  }
+
   @Override
   public String name() {
     return NAME;
@@ -32,7 +37,7 @@ final class CommitMarker implements StateStore {
 
   @Override
   public void init(StateStoreContext context, StateStore root) {
-    context.register(root, (key, value) -> {}, commits::incrementAndGet);
+    context.register(root, (key, value) -> {}, this::committed);
     open = true;
   }
 

@@ -243,6 +243,15 @@ class PromptProcessorTest {
   }
 
   @Test
+  void shouldWriteAPromptsFirstPieceLast() {
+    String text = "x".repeat(2 * InFlightStore.PIECE_BYTES);
+    harness.send(Harness.prompt("big").setMessages(List.of()).setPrompt(text).build());
+    assertThat(harness.changelog(InFlightStore.PROMPTS))
+        .extracting(piece -> PromptKey.number(Bytes.wrap(piece.key())))
+        .containsExactly(2, 1, 0);
+  }
+
+  @Test
   void shouldKeepALongPromptInPieces() {
     String text = "ä".repeat(InFlightStore.PIECE_BYTES);
     harness.send(Harness.prompt("big").setMessages(List.of()).setPrompt(text).build());
