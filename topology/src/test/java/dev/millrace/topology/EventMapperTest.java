@@ -26,7 +26,7 @@ import org.junit.jupiter.api.Test;
 
 class EventMapperTest {
   private static final PromptRecord RECORD =
-      new PromptRecord("t", 3, 42, 0, 0, null, List.of(), null);
+      new PromptRecord("t", 3, 42, 0, 0, new byte[0], List.of(), new byte[0]);
   private final EventMapper mapper =
       new EventMapper("m", new EventMapper.SamplingDefaults(0.25f, 0.5f, 40, 77));
 

@@ -4,8 +4,6 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.millrace.schemas.PromptEvent;
 import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
-import java.util.HashMap;
-import java.util.List;
 import java.util.Map;
 import java.util.Properties;
 import org.apache.kafka.common.serialization.Serdes;
@@ -28,7 +26,9 @@ class RetirementTest {
   private final EventCodecs codecs = new EventCodecs(config);
   private final Gate gate = new Gate(config.window());
   private final CommitMarker marker = new CommitMarker();
-  private final Map<String, KeyValueStore<Bytes, byte[]>> stores = new HashMap<>();
+  private final KeyValueStore<Bytes, byte[]> prompts = store(InFlightStore.PROMPTS);
+  private final KeyValueStore<Bytes, byte[]> progress = store(InFlightStore.PROGRESS);
+  private final KeyValueStore<Bytes, byte[]> seen = store(InFlightStore.SEEN);
   private final MockProcessorContext<byte[], byte[]> context =
       new MockProcessorContext<>(new Properties());
   private final PromptProcessor processor =
@@ -45,18 +45,19 @@ class RetirementTest {
 
   @BeforeEach
   void init() {
-    for (String name : List.of(InFlightStore.PROMPTS, InFlightStore.PROGRESS, InFlightStore.SEEN)) {
-      KeyValueStore<Bytes, byte[]> store =
-          Stores.keyValueStoreBuilder(
-                  Stores.inMemoryKeyValueStore(name), Serdes.Bytes(), Serdes.ByteArray())
-              .withLoggingDisabled()
-              .build();
-      open(store);
-      stores.put(name, store);
-    }
+    open(prompts);
+    open(progress);
+    open(seen);
     open(marker);
     context.setCurrentSystemTimeMs(1_000_000);
     processor.init(context);
+  }
+
+  private static KeyValueStore<Bytes, byte[]> store(String name) {
+    return Stores.keyValueStoreBuilder(
+            Stores.inMemoryKeyValueStore(name), Serdes.Bytes(), Serdes.ByteArray())
+        .withLoggingDisabled()
+        .build();
   }
 
   private void open(StateStore store) {
@@ -81,7 +82,7 @@ class RetirementTest {
   }
 
   private long stored() {
-    return stores.get(InFlightStore.PROMPTS).approximateNumEntries();
+    return prompts.approximateNumEntries();
   }
 
   private long sentTo(Output.Sink sink) {
@@ -112,7 +113,7 @@ class RetirementTest {
     send(Harness.prompt("a").build(), 0);
     generator.last().done("4");
     tick();
-    assertThat(stores.get(InFlightStore.PROGRESS).approximateNumEntries())
+    assertThat(progress.approximateNumEntries())
         .as("its offset is not committed: a crash reads the record again")
         .isZero();
 
@@ -120,7 +121,7 @@ class RetirementTest {
     marker.committed();
     generator.last().done("4");
     tick();
-    assertThat(stores.get(InFlightStore.PROGRESS).approximateNumEntries()).isEqualTo(1);
+    assertThat(progress.approximateNumEntries()).isEqualTo(1);
   }
 
   @Test

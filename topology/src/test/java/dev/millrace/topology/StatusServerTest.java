@@ -12,13 +12,11 @@ import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 
 class StatusServerTest {
+  private static final Health GOOD = new Health(true, "RUNNING");
+
   private final StatusServer server =
       new StatusServer(
-          "127.0.0.1",
-          0,
-          () -> "millrace_x 1\n",
-          () -> new Health(true, "RUNNING"),
-          () -> new Health(false, "STARTING"));
+          "127.0.0.1", 0, () -> "millrace_x 1\n", () -> GOOD, () -> new Health(false, "STARTING"));
 
   @AfterEach
   void close() {
@@ -48,7 +46,9 @@ class StatusServerTest {
   @Test
   void shouldSayWhatToDoWhenItsPortIsTaken() {
     assertThatThrownBy(
-            () -> new StatusServer("127.0.0.1", server.port(), () -> "", null, null).close())
+            () ->
+                new StatusServer("127.0.0.1", server.port(), () -> "", () -> GOOD, () -> GOOD)
+                    .close())
         .isInstanceOf(ConfigException.class)
         .hasMessageContaining("status.port");
   }
