@@ -33,6 +33,7 @@ public final class ChatTemplate {
 
   private static final String PROBE = "probe_0_function";
 
+  private final String source;
   private final Template template;
   private final SpecialMarks marks;
   private final Map<String, @Nullable Object> constants = new LinkedHashMap<>();
@@ -43,6 +44,7 @@ public final class ChatTemplate {
    * @throws TemplateException if the source is no template of the supported kind
    */
   public ChatTemplate(String source, SpecialMarks marks, TokenizerConfig config) {
+    this.source = source;
     this.template = Template.parse(source, marks::mark);
     this.marks = marks;
     constants.put("add_generation_prompt", true);
@@ -88,6 +90,11 @@ public final class ChatTemplate {
     } catch (TemplateException | IllegalArgumentException e) {
       throw new IOException(from + ": " + e.getMessage(), e);
     }
+  }
+
+  /** The template's text. */
+  public String source() {
+    return source;
   }
 
   /** Whether the template shows a request's tools to the model; some have no place for them. */

@@ -1,0 +1,246 @@
+package dev.millrace.inference.pipeline;
+
+import dev.millrace.inference.api.GenerateEvent;
+import dev.millrace.inference.api.GenerateEvent.Failure;
+import dev.millrace.inference.api.GenerateRequest;
+import dev.millrace.inference.api.Generator;
+import dev.millrace.inference.api.Prompt;
+import dev.millrace.inference.api.ResponseFormat;
+import dev.millrace.inference.api.SamplingParams;
+import dev.millrace.inference.api.ToolChoice;
+import dev.millrace.inference.backend.cpu.CpuRunner;
+import dev.millrace.inference.engine.Engine;
+import dev.millrace.inference.engine.EngineConfig;
+import dev.millrace.inference.engine.Runner;
+import java.io.IOException;
+import java.nio.file.Path;
+import java.time.Clock;
+import java.util.List;
+import java.util.Set;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.function.Consumer;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * A model that answers requests in text: template, tokenizer and parsers around an {@link Engine}.
+ * Owns and closes all of them, and the runner.
+ *
+ * <p>Equal requests give equal answers, with two exceptions that are not in the request: a template
+ * that writes the date takes it from the clock given here, at the time the request is encoded; and
+ * log-probabilities of resumed tokens are those of the earlier attempt, so that they are missing.
+ * Tool calls that were complete within resumed tokens are not told again; they stand in the end's
+ * list.
+ *
+ * <p>A tool choice that forces a call is served by beginning the answer with one, so that it comes
+ * without reasoning. Response formats other than text are refused.
+ */
+public final class LlmGenerator implements Generator {
+  static final String CLOSED = "the generator is closed";
+
+  private final Options options;
+  private final ModelText text;
+  private final PromptEncoder encoder;
+  private final Runner runner;
+  private final Engine engine;
+  private final TextThreads threads;
+  private final Set<Answer> open = ConcurrentHashMap.newKeySet();
+  private final AtomicBoolean closing = new AtomicBoolean();
+
+  /**
+   * How text work is done.
+   *
+   * @param model the name that the model goes by
+   * @param chatTemplate another template than the checkpoint's own, or null
+   * @param encodingThreads that make tokens of prompts
+   * @param answeringThreads that make text of tokens and call listeners
+   * @param mostOpen requests at one time; more fail with {@link Failure#ENGINE}
+   * @param clock what templates take for the date
+   */
+  public record Options(
+      String model,
+      @Nullable Path chatTemplate,
+      int encodingThreads,
+      int answeringThreads,
+      int mostOpen,
+      Clock clock) {
+    public Options {
+      if (encodingThreads < 1 || answeringThreads < 1 || mostOpen < 1) {
+        throw new IllegalArgumentException(
+            "encodingThreads, answeringThreads and mostOpen must be 1 or more: "
+                + encodingThreads
+                + ", "
+                + answeringThreads
+                + ", "
+                + mostOpen);
+      }
+    }
+
+    /** Two threads of each kind, 100,000 requests, the system's clock in UTC. */
+    public static Options of(String model) {
+      return new Options(model, null, 2, 2, 100_000, Clock.systemUTC());
+    }
+
+    public Options withChatTemplate(@Nullable Path file) {
+      return new Options(model, file, encodingThreads, answeringThreads, mostOpen, clock);
+    }
+
+    public Options withClock(Clock other) {
+      return new Options(
+          model, chatTemplate, encodingThreads, answeringThreads, mostOpen, other);
+    }
+
+    public Options withMostOpen(int most) {
+      return new Options(model, chatTemplate, encodingThreads, answeringThreads, most, clock);
+    }
+  }
+
+  /** Takes over text and runner, which it closes also where this fails. */
+  LlmGenerator(ModelText text, Runner runner, EngineConfig config, Options options) {
+    this.options = options;
+    this.text = text;
+    this.runner = runner;
+    this.encoder = new PromptEncoder(text, options.clock());
+    try {
+      this.engine = new Engine(runner, config);
+    } catch (RuntimeException e) {
+      runner.close();
+      text.close();
+      throw e;
+    }
+    this.threads = new TextThreads(options.encodingThreads(), options.answeringThreads());
+  }
+
+  /**
+   * Opens the folder of a Hugging Face checkpoint on the processor, and answers a first prompt
+   * before it returns, so that everything is loaded and compiled.
+   *
+   * @param config of the engine; its block size is set to the runner's
+   * @param computingThreads for the network
+   * @throws IOException if tokenizer or template are missing or broken
+   * @throws dev.millrace.inference.checkpoint.InvalidCheckpointException if the checkpoint is
+   *     damaged, incomplete or of a kind that is not supported
+   */
+  public static LlmGenerator open(
+      Path folder, EngineConfig config, int computingThreads, Options options)
+      throws IOException {
+    ModelText text = ModelText.open(folder, options.chatTemplate());
+    CpuRunner runner;
+    try {
+      runner =
+          CpuRunner.open(
+              folder, new CpuRunner.Options(computingThreads, config.kvBlocks(), true));
+    } catch (RuntimeException | Error e) {
+      text.close();
+      throw e;
+    }
+    LlmGenerator generator =
+        new LlmGenerator(text, runner, config.withBlockSize(CpuRunner.BLOCK_SIZE), options);
+    try {
+      generator.warmUp();
+      return generator;
+    } catch (RuntimeException e) {
+      generator.close();
+      throw e;
+    }
+  }
+
+  private void warmUp() {
+    CompletableFuture<GenerateEvent> end = new CompletableFuture<>();
+    submit(
+        new GenerateRequest(
+            "warm-up",
+            new Prompt.Text("1, 2, 3"),
+            List.of(),
+            ToolChoice.AUTO,
+            ResponseFormat.TEXT,
+            SamplingParams.greedy(4),
+            null,
+            "",
+            0,
+            new int[0]),
+        event -> {
+          if (!(event instanceof GenerateEvent.Delta)) {
+            end.complete(event);
+          }
+        });
+    if (end.join() instanceof GenerateEvent.Failed failed) {
+      throw new IllegalStateException("the model answers nothing: " + failed.message());
+    }
+  }
+
+  @Override
+  public String model() {
+    return options.model();
+  }
+
+  @Override
+  public Generation submit(GenerateRequest request, Consumer<GenerateEvent> listener) {
+    Answer answer = new Answer(this, request, listener, threads.choose());
+    open.add(answer);
+    if (closing.get()) {
+      // Whoever closes may have looked for open ones before this one was among them.
+      answer.closed();
+    } else if (open.size() > options.mostOpen()) {
+      answer.onFailed(
+          Failure.ENGINE, options.mostOpen() + " requests are open already: submit it later");
+    } else if (!threads.encode(answer::encode)) {
+      answer.closed();
+    }
+    return answer;
+  }
+
+  @Override
+  public Status status() {
+    Status engineStatus = engine.stats();
+    int elsewhere = Math.max(0, open.size() - engineStatus.waiting() - engineStatus.running());
+    return new Status(
+        engineStatus.waiting() + elsewhere,
+        engineStatus.running(),
+        engineStatus.waitingTokens(),
+        engineStatus.runningTokens(),
+        engineStatus.kvUse(),
+        engineStatus.lastStepNanos(),
+        engineStatus.generated(),
+        engineStatus.failure());
+  }
+
+  /** Called on a text thread (by a listener) it returns before the other listeners have heard. */
+  @Override
+  public void close() {
+    if (closing.getAndSet(true)) {
+      return;
+    }
+    engine.close();
+    threads.close();
+    open.forEach(Answer::closed);
+    runner.close();
+    text.close();
+  }
+
+  /** Forgets an answer that ends; false if it has ended already. */
+  boolean takeOut(Answer answer) {
+    return open.remove(answer);
+  }
+
+  boolean closing() {
+    return closing.get();
+  }
+
+  ModelText text() {
+    return text;
+  }
+
+  PromptEncoder encoder() {
+    return encoder;
+  }
+
+  Engine engine() {
+    return engine;
+  }
+
+  TextThreads threads() {
+    return threads;
+  }
+}

@@ -1,0 +1,87 @@
+package dev.millrace.inference.pipeline;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.RejectedExecutionException;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
+
+/**
+ * The threads of text work: some encode prompts, each of the others serves the answers that were
+ * given to it, so that the events of one answer are in order and a long prompt does not hold up
+ * answers. Whoever made it closes it.
+ */
+final class TextThreads implements AutoCloseable {
+  private final ExecutorService encoders;
+  private final List<ExecutorService> answerers = new ArrayList<>();
+  private final ThreadGroup group = new ThreadGroup("millrace-text");
+  private final AtomicInteger next = new AtomicInteger();
+
+  TextThreads(int encoding, int answering) {
+    AtomicInteger number = new AtomicInteger();
+    encoders =
+        Executors.newFixedThreadPool(
+            encoding, task -> thread("millrace-encode-" + number.getAndIncrement(), task));
+    for (int i = 0; i < answering; i++) {
+      String name = "millrace-answer-" + i;
+      answerers.add(Executors.newSingleThreadExecutor(task -> thread(name, task)));
+    }
+  }
+
+  /** The thread for the next answer. */
+  int choose() {
+    return Math.floorMod(next.getAndIncrement(), answerers.size());
+  }
+
+  /** Runs an encoding task some time; false if these threads are closed. */
+  boolean encode(Runnable task) {
+    return run(encoders, task);
+  }
+
+  /** Runs a task on an answer's thread, after those before it; false if it is closed. */
+  boolean answer(int thread, Runnable task) {
+    return run(answerers.get(thread), task);
+  }
+
+  private static boolean run(ExecutorService executor, Runnable task) {
+    try {
+      executor.execute(task);
+      return true;
+    } catch (RejectedExecutionException e) {
+      return false;
+    }
+  }
+
+  private Thread thread(String name, Runnable task) {
+    Thread thread = new Thread(group, task, name);
+    thread.setDaemon(true);
+    return thread;
+  }
+
+  /** Ends the threads when their tasks are done, and waits for that unless called on one of them. */
+  @Override
+  public void close() {
+    close(encoders);
+    answerers.forEach(this::close);
+  }
+
+  private void close(ExecutorService executor) {
+    executor.shutdown();
+    if (Thread.currentThread().getThreadGroup() == group) {
+      return;
+    }
+    boolean interrupted = false;
+    while (!executor.isTerminated()) {
+      try {
+        executor.awaitTermination(1, TimeUnit.MINUTES);
+      } catch (InterruptedException e) {
+        interrupted = true;
+      }
+    }
+    if (interrupted) {
+      Thread.currentThread().interrupt();
+    }
+  }
+}
