@@ -242,7 +242,8 @@ final class Answer implements Generator.Generation, TokenListener {
 
   /** Tells what is new: the tokens, their text as far as it is certain, and complete calls. */
   private void tell(AnswerText answer, int[] tokens) {
-    String content = answer.content().subSequence(contentTold, answer.content().length()).toString();
+    String content =
+        answer.content().subSequence(contentTold, answer.content().length()).toString();
     String reasoning =
         answer.reasoning().subSequence(reasoningTold, answer.reasoning().length()).toString();
     contentTold += content.length();

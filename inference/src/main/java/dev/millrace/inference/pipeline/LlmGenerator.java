@@ -87,8 +87,7 @@ public final class LlmGenerator implements Generator {
     }
 
     public Options withClock(Clock other) {
-      return new Options(
-          model, chatTemplate, encodingThreads, answeringThreads, mostOpen, other);
+      return new Options(model, chatTemplate, encodingThreads, answeringThreads, mostOpen, other);
     }
 
     public Options withMostOpen(int most) {
@@ -116,27 +115,22 @@ public final class LlmGenerator implements Generator {
    * Opens the folder of a Hugging Face checkpoint on the processor, and answers a first prompt
    * before it returns, so that everything is loaded and compiled.
    *
-   * @param config of the engine; its block size is set to the runner's
-   * @param computingThreads for the network
+   * @param cpu threads and memory for the network
    * @throws IOException if tokenizer or template are missing or broken
    * @throws dev.millrace.inference.checkpoint.InvalidCheckpointException if the checkpoint is
    *     damaged, incomplete or of a kind that is not supported
    */
   public static LlmGenerator open(
-      Path folder, EngineConfig config, int computingThreads, Options options)
-      throws IOException {
+      Path folder, EngineConfig config, CpuRunner.Options cpu, Options options) throws IOException {
     ModelText text = ModelText.open(folder, options.chatTemplate());
     CpuRunner runner;
     try {
-      runner =
-          CpuRunner.open(
-              folder, new CpuRunner.Options(computingThreads, config.kvBlocks(), true));
+      runner = CpuRunner.open(folder, cpu);
     } catch (RuntimeException | Error e) {
       text.close();
       throw e;
     }
-    LlmGenerator generator =
-        new LlmGenerator(text, runner, config.withBlockSize(CpuRunner.BLOCK_SIZE), options);
+    LlmGenerator generator = new LlmGenerator(text, runner, config, options);
     try {
       generator.warmUp();
       return generator;

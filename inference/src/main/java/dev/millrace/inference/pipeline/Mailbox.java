@@ -88,8 +88,7 @@ final class Mailbox {
   synchronized Mail take() {
     int[] taken = size == 0 ? NO_TOKENS : Arrays.copyOf(tokens, size);
     Mail mail =
-        new Mail(
-            taken, logprobs, cachedTokens, startedAt, firstTokenAt, finish, failure, message);
+        new Mail(taken, logprobs, cachedTokens, startedAt, firstTokenAt, finish, failure, message);
     size = 0;
     logprobs = new ArrayList<>(0);
     woken = false;

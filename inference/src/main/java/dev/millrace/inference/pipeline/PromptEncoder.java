@@ -65,12 +65,12 @@ final class PromptEncoder {
         refuseReasoning(request);
         int[] ids = text.tokenizer().encode(raw.text() + begun);
         OptionalInt begin = text.tokenizer().beginOfText();
-        yield new Encoded(begin.isPresent() ? join(new int[] {begin.getAsInt()}, ids) : ids, begun, false, tools);
+        yield new Encoded(
+            begin.isPresent() ? join(new int[] {begin.getAsInt()}, ids) : ids, begun, false, tools);
       }
       case Prompt.Tokens tokens -> {
         refuseReasoning(request);
-        yield new Encoded(
-            join(tokens.ids(), text.tokenizer().encode(begun)), begun, false, tools);
+        yield new Encoded(join(tokens.ids(), text.tokenizer().encode(begun)), begun, false, tools);
       }
     };
   }

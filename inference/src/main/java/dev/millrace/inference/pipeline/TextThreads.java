@@ -60,7 +60,9 @@ final class TextThreads implements AutoCloseable {
     return thread;
   }
 
-  /** Ends the threads when their tasks are done, and waits for that unless called on one of them. */
+  /**
+   * Ends the threads when their tasks are done, and waits for that unless called on one of them.
+   */
   @Override
   public void close() {
     close(encoders);

@@ -7,6 +7,7 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.millrace.inference.api.GenerateEvent;
+import dev.millrace.inference.backend.cpu.CpuRunner;
 import dev.millrace.inference.checkpoint.InvalidCheckpointException;
 import dev.millrace.inference.engine.EngineConfig;
 import dev.millrace.inference.token.TokenizerException;
@@ -66,8 +67,8 @@ class CheckpointTest {
   private static LlmGenerator open(Path folder) throws IOException {
     return LlmGenerator.open(
         folder,
-        EngineConfig.defaults().withMaxSequences(8).withTokenBudget(64).withKvBlocks(64),
-        1,
+        EngineConfig.defaults().withMaxSequences(8).withTokenBudget(64),
+        new CpuRunner.Options(1, 64, true),
         LlmGenerator.Options.of("small"));
   }
 

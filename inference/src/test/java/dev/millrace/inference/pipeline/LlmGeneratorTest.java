@@ -443,8 +443,7 @@ class LlmGeneratorTest {
   }
 
   private String prompt(long seed) {
-    int[] ids = runner.prompt(seed);
-    return ids == null ? "" : text(ids);
+    return text(runner.prompt(seed));
   }
 
   /** The text of tokens, special ones left out as they are in the answers. */

@@ -37,9 +37,9 @@ final class ScriptRunner implements Runner {
     scripts.put(seed, tokens);
   }
 
-  /** The prompt of the request with this seed. */
-  int @Nullable [] prompt(long seed) {
-    return prompts.get(seed);
+  /** The prompt of the request with this seed; empty before its first step. */
+  int[] prompt(long seed) {
+    return prompts.getOrDefault(seed, new int[0]);
   }
 
   /** From now on each step waits for a permit. */
