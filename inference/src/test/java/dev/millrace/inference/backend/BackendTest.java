@@ -1,0 +1,493 @@
+package dev.millrace.inference.backend;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import dev.millrace.inference.api.SamplingParams;
+import dev.millrace.inference.backend.Backend.Projection;
+import dev.millrace.inference.checkpoint.WeightData;
+import dev.millrace.inference.checkpoint.WeightFormat;
+import dev.millrace.inference.engine.Batch;
+import dev.millrace.inference.model.TestSequence;
+import dev.millrace.inference.model.TestSequence.Part;
+import dev.millrace.inference.sampling.Sampler;
+import dev.millrace.inference.sampling.SamplingState;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.ByteOrder;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Random;
+import java.util.stream.IntStream;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.EnumSource;
+
+/**
+ * Every operation of a backend, in every format and many shapes, against a plain reference in
+ * double. A backend takes the test by extending it. Errors are normalised mean squares: Σ(a - b)² /
+ * Σb².
+ */
+public abstract class BackendTest {
+  private static final long SEED = 20_260_717;
+
+  private final Random random = new Random(SEED);
+  private final Arena arena = Arena.ofShared();
+  private Backend backend = open();
+
+  /** A new backend; the test closes it. */
+  protected abstract Backend open();
+
+  /** Largest error of an operation on float32 activations. */
+  protected double tolerance() {
+    return 1e-11;
+  }
+
+  @BeforeEach
+  void reseed() {
+    random.setSeed(SEED);
+  }
+
+  @AfterEach
+  void close() {
+    backend.close();
+    arena.close();
+  }
+
+  // Linear layers.
+
+  @ParameterizedTest
+  @EnumSource(WeightFormat.class)
+  void shouldMultiplyByEachFormat(WeightFormat format) {
+    for (int rows : new int[] {1, 2, 3, 50, 97}) {
+      for (int inputs : new int[] {16, 32, 33, 72, 192, 1100}) {
+        for (int outputs : new int[] {1, 2, 7, 64, 131}) {
+          WeightData weight = weight(format, outputs, inputs);
+          float[] x = gaussian(rows * inputs);
+          float[] bias = outputs % 2 == 0 ? null : gaussian(outputs);
+          Tensor out = backend.tensor(rows, outputs);
+          backend.linear(
+              tensor(x, inputs),
+              rows,
+              backend.weight(weight),
+              bias == null ? null : tensor(bias, outputs),
+              out);
+          check(
+              "%s %d x %d x %d".formatted(format, rows, inputs, outputs),
+              out.toHost(rows),
+              product(x, rows, weight, bias));
+        }
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource(WeightFormat.class)
+  void shouldDecodeEveryWeightExactly(WeightFormat format) {
+    // One input is 1, the rest 0: the outputs are one column of the matrix.
+    int inputs = 96;
+    WeightData weight = weight(format, 40, inputs);
+    for (int rows : new int[] {1, 4}) {
+      for (int column : new int[] {0, 1, 31, 32, 62, 95}) {
+        float[] x = new float[rows * inputs];
+        x[(rows - 1) * inputs + column] = 1;
+        Tensor out = backend.tensor(rows, 40);
+        backend.linear(tensor(x, inputs), rows, backend.weight(weight), null, out);
+        float[] y = out.toHost(rows);
+        for (int o = 0; o < 40; o++) {
+          assertThat(y[(rows - 1) * 40 + o])
+              .isEqualTo(weight.format().decode(weight.data(), (long) o * inputs + column));
+        }
+      }
+    }
+  }
+
+  @Test
+  void shouldComputeQkvAndGateUpAsTheirParts() {
+    int inputs = 64;
+    float[] x = gaussian(5 * inputs);
+    List<WeightData> weights = List.of(bf16(96, inputs), bf16(32, inputs), bf16(32, inputs));
+    List<Tensor> outs =
+        List.of(backend.tensor(5, 96), backend.tensor(5, 32), backend.tensor(5, 32));
+    backend.qkv(
+        tensor(x, inputs),
+        5,
+        new Projection(backend.weight(weights.get(0)), null, outs.get(0)),
+        new Projection(backend.weight(weights.get(1)), null, outs.get(1)),
+        new Projection(backend.weight(weights.get(2)), null, outs.get(2)));
+    for (int i = 0; i < 3; i++) {
+      check("projection " + i, outs.get(i).toHost(5), product(x, 5, weights.get(i), null));
+    }
+
+    Projection gate = new Projection(backend.weight(weights.get(1)), null, outs.get(1));
+    backend.gateUp(
+        tensor(x, inputs),
+        5,
+        gate,
+        new Projection(backend.weight(weights.get(2)), null, outs.get(2)));
+    double[] g = product(x, 5, weights.get(1), null);
+    double[] u = product(x, 5, weights.get(2), null);
+    double[] expected = IntStream.range(0, g.length).mapToDouble(i -> silu(g[i]) * u[i]).toArray();
+    check("gate and up", gate.out().toHost(5), expected);
+  }
+
+  // Rows.
+
+  @ParameterizedTest
+  @EnumSource(WeightFormat.class)
+  void shouldLookUpEmbeddings(WeightFormat format) {
+    WeightData table = weight(format, 50, 72);
+    TestSequence sequence = TestSequence.shuffled(new int[] {49, 0, 7, 7}, 0, SEED);
+    Tensor out = backend.tensor(4, 72);
+    backend.embed(begin(List.of(new Part(sequence, 0, 4))), backend.weight(table), out);
+    float[] all = table.decode();
+    double[] expected = new double[4 * 72];
+    for (int i = 0; i < expected.length; i++) {
+      expected[i] = all[new int[] {49, 0, 7, 7}[i / 72] * 72 + i % 72];
+    }
+    check("embeddings", out.toHost(4), expected);
+  }
+
+  @Test
+  void shouldNormRows() {
+    for (int n : new int[] {1, 8, 16, 31, 192, 1000}) {
+      for (int rows : new int[] {1, 3, 40}) {
+        float[] x = gaussian(rows * n);
+        float[] weight = gaussian(n);
+        Tensor out = backend.tensor(rows, n);
+        backend.rmsNorm(tensor(x, n), rows, tensor(weight, n), 1e-5f, out);
+        check(rows + " x " + n, out.toHost(rows), norm(doubles(x), n, weight));
+      }
+    }
+  }
+
+  @Test
+  void shouldAddAndNorm() {
+    float[] x = gaussian(6 * 48);
+    float[] y = gaussian(6 * 48);
+    float[] weight = gaussian(48);
+    Tensor state = tensor(x, 48);
+    Tensor out = backend.tensor(6, 48);
+    backend.addRmsNorm(state, tensor(y, 48), 6, tensor(weight, 48), 1e-5f, out);
+    double[] sum = IntStream.range(0, x.length).mapToDouble(i -> (double) x[i] + y[i]).toArray();
+    check("sum", state.toHost(6), sum);
+    check("norm", out.toHost(6), norm(sum, 48, weight));
+  }
+
+  @Test
+  void shouldGateOverTheWholeRangeOfNumbers() {
+    float[] gate = gaussian(3 * 37);
+    for (int i = 0; i < gate.length; i++) {
+      gate[i] *= i % 3 == 0 ? 100 : 3;
+    }
+    float[] up = gaussian(gate.length);
+    Tensor g = tensor(gate, 37);
+    backend.siluMul(g, tensor(up, 37), 3, g);
+    check(
+        "silu",
+        g.toHost(3),
+        IntStream.range(0, gate.length).mapToDouble(i -> silu(gate[i]) * up[i]).toArray());
+  }
+
+  @Test
+  void shouldGatherLogitRows() {
+    TestSequence a = TestSequence.shuffled(new int[] {1, 2, 3}, 0, SEED);
+    TestSequence b = TestSequence.shuffled(new int[] {4, 5}, 1, SEED);
+    Step step =
+        backend.begin(TestSequence.lastLogits(List.of(new Part(a, 0, 3), new Part(b, 0, 2))), null);
+    float[] x = gaussian(5 * 8);
+    Tensor out = backend.tensor(2, 8);
+    backend.logitRows(step, tensor(x, 8), out);
+    float[] expected = new float[16];
+    System.arraycopy(x, 2 * 8, expected, 0, 8);
+    System.arraycopy(x, 4 * 8, expected, 8, 8);
+    assertThat(out.toHost(2)).containsExactly(expected);
+  }
+
+  @Test
+  void shouldSampleEachRowAndKeepItsHistory() {
+    int vocab = 40;
+    float[] logits = gaussian(2 * vocab);
+    logits[vocab + 3] = Float.NaN;
+    TestSequence a = TestSequence.shuffled(new int[] {1, 2}, 0, SEED);
+    TestSequence b = TestSequence.shuffled(new int[] {3}, 1, SEED);
+    Batch batch = TestSequence.lastLogits(List.of(new Part(a, 0, 2), new Part(b, 0, 1)));
+    for (int s = 0; s < 2; s++) {
+      batch.sampling[s] =
+          new SamplingState(SamplingParams.greedy(4), new int[2 - s], new int[0], new int[0]);
+    }
+    Sampled sampled = backend.sample(backend.begin(batch, null), tensor(logits, vocab));
+    int best = 0;
+    for (int i = 1; i < vocab; i++) {
+      best = logits[i] > logits[best] ? i : best;
+    }
+    assertThat(sampled.tokens()).containsExactly(best, Sampler.FAILED);
+    assertThat(batch.sampling[0].generated()).isEqualTo(1);
+    assertThat(batch.sampling[0].token(2)).isEqualTo(best);
+    assertThat(batch.sampling[1].generated()).isZero();
+
+    // The next step takes its tokens from there.
+    Batch next = TestSequence.lastLogits(List.of(new Part(a, 1, 2)));
+    next.tokenFrom[0] = 0;
+    WeightData table = bf16(vocab, 8);
+    Tensor out = backend.tensor(1, 8);
+    backend.embed(backend.begin(next, sampled), backend.weight(table), out);
+    assertThat(out.toHost(1))
+        .containsExactly(Arrays.copyOfRange(table.decode(), best * 8, best * 8 + 8));
+  }
+
+  // Attention.
+
+  @ParameterizedTest
+  @CsvSource({"4,4,16", "4,2,32", "6,6,32", "8,1,64", "40,1,16", "64,2,16", "4,2,128", "5,5,48"})
+  void shouldAttendInPrefillAndDecode(int heads, int kvHeads, int headDim) {
+    AttentionCase c = new AttentionCase(heads, kvHeads, headDim);
+    c.fillCacheWithNaN();
+    // Lengths around a block, a tile and more; chunks of all kinds side by side.
+    c.run(List.of(new int[] {1, 16, 17}, new int[] {130, 1, 1, 40}, new int[] {5, 300}));
+  }
+
+  /** Some sequences through ropeAndStore and attention, beside their plain counterpart. */
+  private final class AttentionCase {
+    private static final int BLOCKS = 64;
+    private final int heads;
+    private final int kvHeads;
+    private final int d;
+    private final Rotary rotary;
+    private final double[] frequencies;
+    private final KvCache cache;
+    private final int layer = 1;
+
+    AttentionCase(int heads, int kvHeads, int headDim) {
+      this.heads = heads;
+      this.kvHeads = kvHeads;
+      this.d = headDim;
+      this.frequencies =
+          IntStream.range(0, d / 2).mapToDouble(i -> Math.pow(100, -2.0 * i / d)).toArray();
+      this.rotary = new Rotary(frequencies, 1.25);
+      this.cache = backend.kvCache(List.of(0, kvHeads, 0), d, BLOCKS);
+    }
+
+    /** What an earlier sequence left behind must not matter. */
+    void fillCacheWithNaN() {
+      int tokens = BLOCKS * 16;
+      float[] nan = new float[tokens * kvHeads * d];
+      Arrays.fill(nan, Float.NaN);
+      int[] blocks = IntStream.range(0, BLOCKS).toArray();
+      TestSequence all = new TestSequence(new int[tokens], blocks);
+      backend.ropeAndStore(
+          begin(List.of(new Part(all, 0, tokens))),
+          rotary,
+          backend.tensor(tokens, heads * d),
+          tensor(nan, kvHeads * d),
+          tensor(nan, kvHeads * d),
+          cache,
+          layer);
+    }
+
+    /** Each array is the chunks of a sequence; step i holds the i-th chunk of each. */
+    void run(List<int[]> chunks) {
+      List<TestSequence> sequences = new ArrayList<>();
+      List<float[][]> qkv = new ArrayList<>();
+      int block = 2;
+      for (int[] c : chunks) {
+        int n = Arrays.stream(c).sum();
+        sequences.add(TestSequence.shuffled(new int[n], block, SEED));
+        block += Math.ceilDiv(n, 16);
+        qkv.add(
+            new float[][] {
+              gaussian(n * heads * d), gaussian(n * kvHeads * d), gaussian(n * kvHeads * d)
+            });
+      }
+      int[] done = new int[chunks.size()];
+      for (int i = 0; i < chunks.stream().mapToInt(c -> c.length).max().orElseThrow(); i++) {
+        List<Part> parts = new ArrayList<>();
+        List<Integer> which = new ArrayList<>();
+        for (int s = 0; s < chunks.size(); s++) {
+          if (i < chunks.get(s).length) {
+            parts.add(new Part(sequences.get(s), done[s], done[s] + chunks.get(s)[i]));
+            which.add(s);
+          }
+        }
+        step(parts, which, qkv);
+        for (int j = 0; j < parts.size(); j++) {
+          done[which.get(j)] = parts.get(j).to();
+        }
+      }
+    }
+
+    private void step(List<Part> parts, List<Integer> which, List<float[][]> qkv) {
+      Step step = begin(parts);
+      int rows = step.tokens();
+      Tensor q = rows(parts, which, qkv, 0, heads * d);
+      Tensor out = backend.tensor(rows, heads * d);
+      backend.ropeAndStore(
+          step,
+          rotary,
+          q,
+          rows(parts, which, qkv, 1, kvHeads * d),
+          rows(parts, which, qkv, 2, kvHeads * d),
+          cache,
+          layer);
+      backend.attention(step, q, cache, layer, out);
+      float[] actual = out.toHost(rows);
+      int at = 0;
+      for (int i = 0; i < parts.size(); i++) {
+        for (int p = parts.get(i).from(); p < parts.get(i).to(); p++) {
+          int width = heads * d;
+          check(
+              "position " + p + " of sequence " + which.get(i),
+              Arrays.copyOfRange(actual, at, at + width),
+              attended(qkv.get(which.get(i)), p));
+          at += width;
+        }
+      }
+    }
+
+    private Tensor rows(
+        List<Part> parts, List<Integer> which, List<float[][]> qkv, int index, int width) {
+      int rows = parts.stream().mapToInt(p -> p.to() - p.from()).sum();
+      float[] all = new float[rows * width];
+      int at = 0;
+      for (int i = 0; i < parts.size(); i++) {
+        int n = (parts.get(i).to() - parts.get(i).from()) * width;
+        float[] from = qkv.get(which.get(i))[index];
+        System.arraycopy(from, parts.get(i).from() * width, all, at, n);
+        at += n;
+      }
+      return tensor(all, width);
+    }
+
+    private double[] attended(float[][] qkv, int p) {
+      double[] out = new double[heads * d];
+      for (int h = 0; h < heads; h++) {
+        int kv = h / (heads / kvHeads);
+        double[] q = turned(qkv[0], (p * heads + h) * d, p);
+        double[] weights = new double[p + 1];
+        for (int j = 0; j <= p; j++) {
+          double[] k = turned(qkv[1], (j * kvHeads + kv) * d, j);
+          double score = IntStream.range(0, d).mapToDouble(i -> q[i] * k[i]).sum();
+          weights[j] = Math.exp(score / Math.sqrt(d));
+        }
+        double sum = Arrays.stream(weights).sum();
+        for (int j = 0; j <= p; j++) {
+          for (int i = 0; i < d; i++) {
+            out[h * d + i] += weights[j] / sum * qkv[2][(j * kvHeads + kv) * d + i];
+          }
+        }
+      }
+      return out;
+    }
+
+    private double[] turned(float[] x, int at, int position) {
+      double[] out = new double[d];
+      for (int i = 0; i < d / 2; i++) {
+        double cos = 1.25 * Math.cos(position * frequencies[i]);
+        double sin = 1.25 * Math.sin(position * frequencies[i]);
+        out[i] = x[at + i] * cos - x[at + d / 2 + i] * sin;
+        out[d / 2 + i] = x[at + d / 2 + i] * cos + x[at + i] * sin;
+      }
+      return out;
+    }
+  }
+
+  // Helpers.
+
+  private Step begin(List<Part> parts) {
+    return backend.begin(TestSequence.batch(parts), null);
+  }
+
+  private Tensor tensor(float[] values, int columns) {
+    Tensor tensor = backend.tensor(values.length / columns, columns);
+    tensor.fromHost(values);
+    return tensor;
+  }
+
+  private float[] gaussian(int n) {
+    float[] x = new float[n];
+    for (int i = 0; i < n; i++) {
+      x[i] = (float) random.nextGaussian();
+    }
+    return x;
+  }
+
+  private WeightData bf16(int rows, int columns) {
+    return weight(WeightFormat.BF16, rows, columns);
+  }
+
+  /** Random weights at an odd address, as a checkpoint may have them. */
+  private WeightData weight(WeightFormat format, int rows, int columns) {
+    long count = (long) rows * columns;
+    MemorySegment data = arena.allocate(format.bytes(count) + 1).asSlice(1);
+    for (long i = 0; i < count; i++) {
+      float w = (float) (random.nextGaussian() * Math.pow(2, random.nextInt(5) - 4));
+      switch (format) {
+        case BF16 -> data.set(SHORT, 2 * i, (short) (Float.floatToIntBits(w) >> 16));
+        // Some so small that they are subnormal.
+        case F16 -> data.set(SHORT, 2 * i, Float.floatToFloat16(i % 7 == 0 ? w * 1e-5f : w));
+        case F32 -> data.set(FLOAT, 4 * i, w);
+      }
+    }
+    return new WeightData("w", format, new int[] {rows, columns}, data);
+  }
+
+  private static final ValueLayout.OfShort SHORT =
+      ValueLayout.JAVA_SHORT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+  private static final ValueLayout.OfFloat FLOAT =
+      ValueLayout.JAVA_FLOAT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
+
+  private static double[] product(
+      float[] x, int rows, WeightData weight, float @org.jspecify.annotations.Nullable [] bias) {
+    int inputs = weight.columns();
+    int outputs = weight.rows();
+    float[] w = weight.decode();
+    double[] y = new double[rows * outputs];
+    for (int r = 0; r < rows; r++) {
+      for (int o = 0; o < outputs; o++) {
+        double sum = bias == null ? 0 : bias[o];
+        for (int i = 0; i < inputs; i++) {
+          sum += (double) x[r * inputs + i] * w[o * inputs + i];
+        }
+        y[r * outputs + o] = sum;
+      }
+    }
+    return y;
+  }
+
+  private static double[] norm(double[] x, int n, float[] weight) {
+    double[] y = new double[x.length];
+    for (int at = 0; at < x.length; at += n) {
+      double squares = 0;
+      for (int i = 0; i < n; i++) {
+        squares += x[at + i] * x[at + i];
+      }
+      for (int i = 0; i < n; i++) {
+        y[at + i] = x[at + i] / Math.sqrt(squares / n + 1e-5f) * weight[i];
+      }
+    }
+    return y;
+  }
+
+  private static double silu(double x) {
+    return x / (1 + Math.exp(-x));
+  }
+
+  private static double[] doubles(float[] x) {
+    return IntStream.range(0, x.length).mapToDouble(i -> x[i]).toArray();
+  }
+
+  private void check(String what, float[] actual, double[] expected) {
+    assertThat(actual.length).as(what).isEqualTo(expected.length);
+    double error = 0;
+    double norm = 0;
+    for (int i = 0; i < expected.length; i++) {
+      error += (actual[i] - expected[i]) * (actual[i] - expected[i]);
+      norm += expected[i] * expected[i];
+    }
+    assertThat(error / norm).as("%s, seed %d", what, SEED).isLessThan(tolerance());
+  }
+}
