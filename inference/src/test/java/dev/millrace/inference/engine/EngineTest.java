@@ -592,6 +592,20 @@ class EngineTest {
   }
 
   @Test
+  void shouldWakeForEachSubmission() {
+    try (Engine engine = new Engine(runner, config)) {
+      long start = System.nanoTime();
+      for (int i = 0; i < 100; i++) {
+        Recorder recorder = new Recorder();
+        engine.submit(request(greedy(1, true), 3), recorder);
+        recorder.end.join();
+      }
+      // Without being woken it would look up twice a second.
+      assertThat(System.nanoTime() - start).isLessThan(10_000_000_000L);
+    }
+  }
+
+  @Test
   void shouldTakeManyThousandsAtOnceFromManyThreads() throws InterruptedException {
     use(
         new Runner.Info(VOCAB, 200, 16, 2000, 2),
