@@ -118,6 +118,11 @@ final class InFlightPrompt {
         : accepted.id();
   }
 
+  /** {@link #name()} for log lines. */
+  String label() {
+    return Printable.of(name());
+  }
+
   void addDelta(GenerateEvent.Delta delta, boolean stream, long now) {
     if (delta.tokens().length > 0) {
       if (tokens.unsaved() == 0) {

@@ -118,11 +118,18 @@ final class PromptEndings {
 
   /** Ends an accepted prompt as a dead letter. */
   void deadLetter(InFlightPrompt prompt, Reason reason, String message, @Nullable Throwable cause) {
-    log.warn("{}prompt {} becomes a dead letter: {}: {}", prefix(), prompt.name(), reason, message);
+    log.warn(
+        "{}prompt {} becomes a dead letter: {}: {}",
+        prefix(),
+        prompt.label(),
+        reason,
+        Printable.of(message));
     prompt.current = null;
     prompt.generation = null;
     services.metrics().deadLettered(reason);
     String id = prompt.accepted == null ? null : prompt.accepted.id();
+    // A corrected prompt may come under the same id from now on.
+    task.unnamed(prompt);
     Output letter = DeadLetters.of(prompt.record, id, reason, message, cause);
     settle(prompt, new Outcome("", List.of(letter)));
   }
@@ -139,7 +146,7 @@ final class PromptEndings {
         record.partition(),
         record.offset(),
         reason,
-        message);
+        Printable.of(message));
     services.metrics().deadLettered(reason);
     sendLetter(record, DeadLetters.of(record, null, reason, message, cause));
   }

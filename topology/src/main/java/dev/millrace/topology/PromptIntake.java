@@ -173,7 +173,7 @@ final class PromptIntake {
       return;
     }
     if (task.byId(accepted.id()) != null || task.seen.answered(accepted.id())) {
-      log.info("prompt {} was taken in before: it is answered once", accepted.id());
+      log.info("prompt {} was taken in before: it is answered once", Printable.of(accepted.id()));
       services.metrics().duplicates.increment();
       if (kept != null) {
         endings.discard(kept);
@@ -232,7 +232,9 @@ final class PromptIntake {
           taken.topic(),
           taken.partition(),
           taken.offset(),
-          read.failure() == null ? "it is empty" : read.failure().getMessage());
+          read.failure() == null
+              ? "it is empty"
+              : Printable.of(String.valueOf(read.failure().getMessage())));
       return;
     }
     String id = event.getPromptId();

@@ -94,7 +94,7 @@ final class PromptRuns {
       prompt.generation =
           services.generator().submit(prompt.accepted().resumed(prompt.tokens.toArray()), attempt);
     } catch (RuntimeException e) {
-      log.error("the engine threw for prompt {}", prompt.name(), e);
+      log.error("the engine threw for prompt {}", prompt.label(), e);
       attempt.accept(new Failed(GenerateEvent.Failure.ENGINE, "the engine threw " + e));
     }
   }
@@ -120,7 +120,7 @@ final class PromptRuns {
       } catch (KafkaException e) {
         throw e;
       } catch (RuntimeException e) {
-        log.error("prompt {} hit a defect", prompt.name(), e);
+        log.error("prompt {} hit a defect", prompt.label(), e);
         endings.deadLetter(prompt, Reason.INTERNAL, "a defect of the worker: " + e, e);
       }
     }
@@ -188,9 +188,9 @@ final class PromptRuns {
         prompt.submitAt = now + Math.clamp(backoff, 1, LONGEST_BACKOFF_MS);
         log.info(
             "prompt {} is submitted again in {} ms: {}",
-            prompt.name(),
+            prompt.label(),
             prompt.submitAt - now,
-            failed.message());
+            Printable.of(failed.message()));
       }
     }
   }
@@ -236,7 +236,7 @@ final class PromptRuns {
       } else if (prompt.endAs != null
           && prompt.state == State.RUNNING
           && now - prompt.endAsked >= PATIENCE_MS) {
-        log.warn("the engine does not let go of prompt {}: it ends without it", prompt.name());
+        log.warn("the engine does not let go of prompt {}: it ends without it", prompt.label());
         endings.end(prompt, prompt.endAs);
       } else if (prompt.state == State.WAITING && now >= prompt.submitAt) {
         submit(prompt);

@@ -61,14 +61,19 @@ final class TaskState {
     }
   }
 
-  /** Deletes a prompt for good. */
-  void forget(InFlightPrompt prompt) {
-    store.delete(prompt);
-    prompts.remove(prompt.key);
+  /** Another prompt may come under its id. */
+  void unnamed(InFlightPrompt prompt) {
     String id = prompt.id();
     if (id != null) {
       byId.remove(id, prompt);
     }
+  }
+
+  /** Deletes a prompt for good. */
+  void forget(InFlightPrompt prompt) {
+    store.delete(prompt);
+    prompts.remove(prompt.key);
+    unnamed(prompt);
     services.gate().forget();
   }
 }

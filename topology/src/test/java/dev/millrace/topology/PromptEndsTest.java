@@ -130,6 +130,26 @@ class PromptEndsTest {
   }
 
   @Test
+  void shouldTakeACorrectedPromptBeforeItsDeadLetterIsAcknowledged() {
+    harness.send(Harness.prompt("p1").build());
+    harness.generator.last().failed(Failure.UNSUPPORTED, "no way");
+    harness.tick();
+    assertThat(harness.gate.kept()).isEqualTo(1);
+    harness.send(Harness.prompt("p1").setPriority(1).build());
+    assertThat(harness.generator.submissions).hasSize(2);
+    harness.generator.last().done("4");
+    harness.tick();
+    assertThat(harness.completions()).hasSize(1);
+    assertNothingKept();
+  }
+
+  @Test
+  void shouldLetNoPromptForgeALogLine() {
+    assertThat(Printable.of("a\nERROR b\u2028\u001b[0m")).isEqualTo("a ERROR b  [0m");
+    assertThat(Printable.of("x".repeat(5000))).hasSizeLessThan(400);
+  }
+
+  @Test
   void shouldAnswerADuplicateOnce() {
     harness.send(Harness.prompt("p1").build());
     harness.send(Harness.prompt("p1").build());
