@@ -170,6 +170,11 @@ public final class LlmGenerator implements Generator {
   }
 
   @Override
+  public SamplingParams samplingDefaults() {
+    return text.sampling();
+  }
+
+  @Override
   public Generation submit(GenerateRequest request, Consumer<GenerateEvent> listener) {
     Answer answer = new Answer(this, request, listener, threads.choose());
     open.add(answer);

@@ -1,5 +1,6 @@
 package dev.millrace.inference.pipeline;
 
+import dev.millrace.inference.api.SamplingParams;
 import dev.millrace.inference.chat.ChatTemplate;
 import dev.millrace.inference.token.HfTokenizer;
 import dev.millrace.inference.token.Tokenizer;
@@ -15,10 +16,21 @@ import org.jspecify.annotations.Nullable;
  * @param template null if the model takes no conversations
  * @param dialect how the model writes tool calls
  * @param stopTokens ids that end an answer
+ * @param sampling what requests should use where their sender leaves it open
  */
 record ModelText(
-    Tokenizer tokenizer, @Nullable ChatTemplate template, Dialect dialect, int[] stopTokens)
+    Tokenizer tokenizer,
+    @Nullable ChatTemplate template,
+    Dialect dialect,
+    int[] stopTokens,
+    SamplingParams sampling)
     implements AutoCloseable {
+
+  /** A model that says nothing about sampling: greedy. */
+  ModelText(
+      Tokenizer tokenizer, @Nullable ChatTemplate template, Dialect dialect, int[] stopTokens) {
+    this(tokenizer, template, dialect, stopTokens, SamplingParams.greedy(1));
+  }
 
   /**
    * Reads tokenizer, template and stop tokens of a checkpoint folder.
@@ -34,7 +46,8 @@ record ModelText(
           tokenizer,
           template,
           template == null ? Dialect.NEMOTRON : Dialect.of(template.source()),
-          TokenizerConfig.stopTokens(folder, tokenizer));
+          TokenizerConfig.stopTokens(folder, tokenizer),
+          GenerationDefaults.read(folder));
     } catch (IOException | RuntimeException e) {
       tokenizer.close();
       throw e;
