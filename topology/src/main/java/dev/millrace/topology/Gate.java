@@ -68,9 +68,13 @@ final class Gate {
     waitingTokens.set(tokens);
   }
 
-  /** No more prompts until {@link #flows}: the registry gives a task no answer. */
-  void stall(Object task) {
-    stalled.add(task);
+  /**
+   * No more prompts until {@link #flows}: the registry gives a task no answer.
+   *
+   * @return whether that is news
+   */
+  boolean stall(Object task) {
+    return stalled.add(task);
   }
 
   void flows(Object task) {

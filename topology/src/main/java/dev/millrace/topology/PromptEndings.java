@@ -71,6 +71,11 @@ final class PromptEndings {
   void complete(InFlightPrompt prompt, GenerateEvent.Done done, CompletionFinish finish) {
     prompt.current = null;
     prompt.generation = null;
+    if (task.registryDown) {
+      // Asking again for each prompt would hold the stream thread for one timeout each.
+      holdBack(prompt, () -> complete(prompt, done, finish));
+      return;
+    }
     List<Output> outputs = new ArrayList<>(1 + done.toolCalls().size());
     try {
       if (prompt.accepted().stream() && prompt.attempt > 0) {
@@ -187,6 +192,9 @@ final class PromptEndings {
 
   /** Sends the text that came since the last chunk. */
   void sendChunk(InFlightPrompt prompt) {
+    if (task.registryDown) {
+      return;
+    }
     Output chunk;
     try {
       chunk = write(Sink.CHUNK, task.codecs.chunks, EventMapper.chunk(prompt, false));
@@ -233,11 +241,11 @@ final class PromptEndings {
 
   void registryFailed(Exception e) {
     services.metrics().registryFailures.increment();
-    if (!task.registryDown) {
+    if (services.gate().stall(task)) {
       log.warn("{}no new prompts until the registry answers: {}", prefix(), e.getMessage());
     }
     task.registryDown = true;
-    services.gate().stall(task);
+    task.registryRetryAt = task.now() + TaskState.REGISTRY_RETRY_MS;
   }
 
   private void settle(InFlightPrompt prompt, Outcome outcome) {

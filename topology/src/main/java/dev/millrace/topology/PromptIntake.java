@@ -74,6 +74,10 @@ final class PromptIntake {
       services.metrics().replayed.increment();
       return;
     }
+    if (task.registryDown) {
+      keep(key, taken);
+      return;
+    }
     try {
       Read<PromptEvent> read = read(taken, task.codecs.prompts);
       if (read.outage()) {

@@ -32,7 +32,6 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
   /** How often deadlines, saves and further tries are looked at. */
   private static final long SCAN_MS = 50;
 
-  private static final long REGISTRY_RETRY_MS = 500;
   private static final long EXPIRE_MS = 1_000;
 
   private final Services services;
@@ -94,7 +93,6 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
     private boolean reportedSaved;
     private long commitsSeen;
     private long nextScan;
-    private long nextRegistryTry;
     private long nextExpiry;
 
     Incarnation(TaskState task) {
@@ -150,10 +148,11 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
         runs.scan(now);
         runs.drain();
       }
-      if (task.registryDown && now >= nextRegistryTry) {
+      if (task.registryDown && now >= task.registryRetryAt) {
         retryRegistry();
-        // After the tries, which may have taken their time.
-        nextRegistryTry = task.now() + REGISTRY_RETRY_MS;
+        // A registry that hangs must not have the stream thread for more than a part of its time.
+        long took = task.now() - now;
+        task.registryRetryAt = now + took + Math.max(TaskState.REGISTRY_RETRY_MS, 2 * took);
       }
       if (now >= nextExpiry) {
         nextExpiry = now + EXPIRE_MS;

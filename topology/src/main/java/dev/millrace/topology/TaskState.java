@@ -11,6 +11,8 @@ import org.jspecify.annotations.Nullable;
  * Belongs to the stream thread, except for {@link #closed}, which the generator's threads read.
  */
 final class TaskState {
+  static final long REGISTRY_RETRY_MS = 500;
+
   final Services services;
   final ProcessorContext<byte[], byte[]> context;
   final InFlightStore store;
@@ -26,6 +28,9 @@ final class TaskState {
 
   /** The registry gave no answer when it was last asked. */
   boolean registryDown;
+
+  /** When to ask it again, milliseconds since 1970. */
+  long registryRetryAt;
 
   /** No event of the generator counts any more. */
   volatile boolean closed;

@@ -111,7 +111,8 @@ class GateTest {
     assertThat(gate.open()).isFalse();
     gate.waitingTokens(99);
     assertThat(gate.open()).isTrue();
-    gate.stall("task");
+    assertThat(gate.stall("task")).isTrue();
+    assertThat(gate.stall("task")).as("no news").isFalse();
     assertThat(gate.open()).isFalse();
     gate.flows("task");
     assertThat(gate.open()).isTrue();

@@ -432,6 +432,35 @@ class PromptEndsTest {
   }
 
   @Test
+  void shouldAskARegistryThatIsDownOnceInAWhile() {
+    restart("serde.class", SwitchableSerde.class.getName());
+    byte[] unread = harness.bytes(Harness.prompt("unread").build());
+    for (String id : List.of("a", "b", "c")) {
+      harness.send(Harness.prompt(id).setStream(true).build());
+    }
+    SwitchableSerde.UNANSWERED.set(0);
+    SwitchableSerde.readsFail = true;
+    SwitchableSerde.writesFail = true;
+    harness.generator.submissions.forEach(s -> s.done("4"));
+    harness.tick();
+    for (int i = 0; i < 5; i++) {
+      harness.send(null, unread, Map.of());
+    }
+    assertThat(SwitchableSerde.UNANSWERED).hasValue(1);
+    harness.advance(Duration.ofSeconds(1));
+    assertThat(SwitchableSerde.UNANSWERED).hasValue(2);
+
+    SwitchableSerde.readsFail = false;
+    SwitchableSerde.writesFail = false;
+    harness.advance(Duration.ofSeconds(1));
+    assertThat(harness.completions()).hasSize(3);
+    assertThat(harness.generator.submissions).hasSize(4);
+    assertThat(harness.count("millrace.prompts.duplicate")).isEqualTo(4);
+    harness.generator.last().done("4");
+    assertNothingKept();
+  }
+
+  @Test
   void shouldKeepAnswersThatCannotBeWrittenWhileTheRegistryIsDown() {
     restart("serde.class", SwitchableSerde.class.getName());
     harness.send(Harness.prompt("p1").build());

@@ -3,6 +3,7 @@ package dev.millrace.topology;
 import dev.millrace.schemas.AvroSerde;
 import dev.millrace.schemas.RegistryUnavailableException;
 import java.util.Map;
+import java.util.concurrent.atomic.AtomicInteger;
 import org.apache.avro.specific.SpecificRecord;
 import org.apache.kafka.common.header.Headers;
 import org.apache.kafka.common.serialization.Deserializer;
@@ -17,6 +18,9 @@ public final class SwitchableSerde implements Serde<SpecificRecord> {
   static volatile boolean readsFail;
   static volatile boolean writesFail;
 
+  /** Questions that the registry did not answer. */
+  static final AtomicInteger UNANSWERED = new AtomicInteger();
+
   private final AvroSerde<SpecificRecord> serde = new AvroSerde<>();
 
   @Override
@@ -28,6 +32,7 @@ public final class SwitchableSerde implements Serde<SpecificRecord> {
   public Serializer<SpecificRecord> serializer() {
     return (topic, event) -> {
       if (writesFail) {
+        UNANSWERED.incrementAndGet();
         throw new RegistryUnavailableException("told to fail", null);
       }
       return serde.serializer().serialize(topic, event);
@@ -40,6 +45,7 @@ public final class SwitchableSerde implements Serde<SpecificRecord> {
       @Override
       public @Nullable SpecificRecord deserialize(String topic, byte[] data) {
         if (readsFail) {
+          UNANSWERED.incrementAndGet();
           throw new RegistryUnavailableException("told to fail", null);
         }
         return serde.deserializer().deserialize(topic, data);
