@@ -14,8 +14,8 @@ import java.util.function.Consumer;
  */
 final class WarmUp {
   private static final int PROMPT = 50;
-  private static final long LEAST_NANOS = Duration.ofMillis(1500).toNanos();
-  private static final long MOST_NANOS = Duration.ofSeconds(15).toNanos();
+  private static final long LEAST_NANOS = Duration.ofSeconds(1).toNanos();
+  private static final long MOST_NANOS = Duration.ofSeconds(6).toNanos();
   private static final int STEADY_ROUNDS = 8;
 
   private final Consumer<Batch> runner;
@@ -36,13 +36,13 @@ final class WarmUp {
       round();
       long took = System.nanoTime() - now;
       now += took;
-      steady = took < best * 0.95 ? 0 : steady + 1;
+      steady = took < best * 0.9 ? 0 : steady + 1;
       best = Math.min(best, took);
     }
   }
 
   private void round() {
-    int prompt = Math.min(PROMPT, info.maxContext() - 1);
+    int prompt = Math.max(1, Math.min(PROMPT, info.maxContext() - 1));
     runner.accept(batch(1, 0, prompt));
     runner.accept(batch(1, prompt, 1));
     runner.accept(batch(3, prompt, 1));

@@ -100,6 +100,10 @@ class CpuRunnerTest {
 
   @Test
   void shouldFailAStepAloneThatCannotBeComputed() throws StepFailedException {
+    // A result that the dependent step must not mistake for its own.
+    Batch sound = batch(0, 8, false);
+    sound.sampling[0] = new SamplingState(SamplingParams.greedy(8), PROMPT, new int[0], new int[0]);
+    runner.submit(sound).await();
     Batch broken = batch(0, 8, false);
     broken.tokens[3] = 80;
     StepHandle first = runner.submit(broken);
