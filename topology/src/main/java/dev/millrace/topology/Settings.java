@@ -95,9 +95,12 @@ public final class Settings {
       own("engine.token.budget", "2048", "Most tokens of one step of the engine.");
   static final Setting MAX_CHUNK =
       own("engine.max.chunk", "1024", "Most tokens of one prompt in a step while others wait.");
-  static final Setting BLOCK_SIZE = own("engine.block.size", "16", "Tokens of a KV block.");
   static final Setting KV_BLOCKS =
-      own("engine.kv.blocks", "0", "KV blocks; 0: as many as there is room for.");
+      own(
+          "engine.kv.blocks",
+          "0",
+          "Blocks of keys and values; 0: room for eight of the longest prompts, at most a quarter of"
+              + " the memory.");
   static final Setting PREFIX_CACHE =
       own(
           "engine.prefix.cache",

@@ -48,6 +48,20 @@ public final class WorkerConfig {
   /** How long and how many ids of answered prompts are remembered, for each partition. */
   public record Dedup(Duration retention, int maxIds) {}
 
+  /**
+   * How the engine runs.
+   *
+   * @param kvBlocks 0: as many as there is room for
+   * @param threads that compute
+   */
+  public record EngineSettings(
+      int maxSequences,
+      int tokenBudget,
+      int maxChunk,
+      boolean prefixCache,
+      int kvBlocks,
+      int threads) {}
+
   /** What happens to a prompt that the engine failed. */
   public record Retry(int attempts, Duration backoff) {}
 
@@ -134,6 +148,7 @@ public final class WorkerConfig {
     save();
     dedup();
     retry();
+    engine();
     maxPromptBytes();
     maxTokens();
     temperature();
@@ -234,6 +249,26 @@ public final class WorkerConfig {
     return new Retry(
         Settings.ATTEMPTS.integer(values, 1, 1_000_000),
         Settings.BACKOFF.duration(values, Duration.ofHours(1)));
+  }
+
+  /** How the engine runs. */
+  public EngineSettings engine() {
+    int sequences = Settings.SEQUENCES.integer(values, 1, 65_536);
+    int budget = Settings.TOKEN_BUDGET.integer(values, 1, 1 << 24);
+    if (budget < sequences) {
+      throw new ConfigException(
+          "%s is %d: it must be at least %s, which is %d"
+              .formatted(
+                  Settings.TOKEN_BUDGET.name(), budget, Settings.SEQUENCES.name(), sequences));
+    }
+    int threads = Settings.THREADS.integer(values, 0, 4096);
+    return new EngineSettings(
+        sequences,
+        budget,
+        Settings.MAX_CHUNK.integer(values, 1, 1 << 24),
+        Settings.PREFIX_CACHE.flag(values),
+        Settings.KV_BLOCKS.integer(values, 0, Integer.MAX_VALUE),
+        threads == 0 ? Runtime.getRuntime().availableProcessors() : threads);
   }
 
   public int maxPromptBytes() {

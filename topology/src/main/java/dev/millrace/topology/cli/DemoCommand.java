@@ -130,6 +130,8 @@ public final class DemoCommand implements Callable<Integer> {
               registry,
               "model.path",
               checkpoint.toString(),
+              "model.name",
+              "millrace-demo",
               "topics.partitions",
               "2",
               "status.port",

@@ -1,15 +1,54 @@
 package dev.millrace.topology.cli;
 
 import dev.millrace.inference.api.Generator;
+import dev.millrace.inference.checkpoint.InvalidCheckpointException;
+import dev.millrace.inference.engine.EngineConfig;
+import dev.millrace.inference.pipeline.LlmGenerator;
 import dev.millrace.topology.WorkerConfig;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
 
 /** Opens the model that a worker's settings name. */
 final class Models {
   private Models() {}
 
-  /** Loads and warms it. The caller closes it. */
+  /**
+   * Loads and warms it. The caller closes it.
+   *
+   * @throws Failures.CommandFailedException if it cannot be served; the message says what is wrong
+   */
   static Generator load(WorkerConfig config) {
-    throw new Failures.CommandFailedException(
-        "cannot load " + config.modelPath() + ": this build has no engine yet");
+    Path folder = config.modelPath();
+    if (!Files.isDirectory(folder)) {
+      throw new Failures.CommandFailedException(
+          "there is no folder "
+              + folder.toAbsolutePath()
+              + ": model.path must be the folder of a Hugging Face checkpoint");
+    }
+    WorkerConfig.EngineSettings engine = config.engine();
+    String name =
+        config.modelName().isEmpty()
+            ? folder.toAbsolutePath().normalize().getFileName().toString()
+            : config.modelName();
+    try {
+      return LlmGenerator.open(
+          folder,
+          new EngineConfig(
+              engine.maxSequences(),
+              engine.tokenBudget(),
+              engine.maxChunk(),
+              engine.prefixCache(),
+              EngineConfig.defaults().maxBypass(),
+              EngineConfig.defaults().stepAttempts()),
+          engine.threads(),
+          LlmGenerator.Options.of(name));
+    } catch (InvalidCheckpointException e) {
+      throw new Failures.CommandFailedException(
+          "cannot serve the checkpoint in " + folder + ": " + Failures.describe(e), e);
+    } catch (IOException e) {
+      throw new Failures.CommandFailedException(
+          "cannot read the checkpoint in " + folder + ": " + Failures.describe(e), e);
+    }
   }
 }
