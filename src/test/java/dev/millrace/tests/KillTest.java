@@ -26,7 +26,7 @@ final class KillTest {
   private static final int KILLS = 3;
 
   /** So that a killed member is missed soon. */
-  private static final Map<String, String> QUICK =
+  static final Map<String, String> QUICK =
       Map.of(
           "kafka.session.timeout.ms", "2000",
           "kafka.heartbeat.interval.ms", "400",

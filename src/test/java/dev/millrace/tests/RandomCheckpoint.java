@@ -31,10 +31,18 @@ final class RandomCheckpoint {
   /** Longest text, in tokens. */
   static final int CONTEXT = 512;
 
+  /** A message that the template refuses, and what it says then. */
+  static final String RAISES = "raise";
+
+  static final String RAISED = "this template takes no such message";
+
   private static final String TEMPLATE =
       """
       {{- '<|begin_of_text|>' -}}
       {%- for message in messages -%}
+      {%- if message['content'] == 'raise' -%}
+      {{- raise_exception('this template takes no such message') -}}
+      {%- endif -%}
       {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' -}}
       {{- message['content'] + '<|eot_id|>' -}}
       {%- endfor -%}

@@ -1,20 +1,22 @@
 package dev.millrace.tests;
 
 import dev.millrace.inference.api.Generator;
+import dev.millrace.topology.Environment;
 import dev.millrace.topology.Main;
 import dev.millrace.topology.Worker;
 import dev.millrace.topology.local.ForkedJvm;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
+import java.util.stream.Stream;
 
 /** Workers for tests, in this process and in others. */
 final class Workers {
   private static final Duration START = Duration.ofSeconds(60);
   private static final List<String> JVM =
       List.of(
-          "-Xmx192m",
+          "-Xmx256m",
           "-XX:+UseSerialGC",
-          "-XX:TieredStopAtLevel=1",
           "--add-modules=jdk.incubator.vector",
           "--enable-native-access=ALL-UNNAMED",
           "--sun-misc-unsafe-memory-access=allow");
@@ -35,7 +37,9 @@ final class Workers {
   /** A process with a synthetic generator; the caller closes it. */
   static ForkedJvm forkSynthetic(Scene scene, double tokensPerSecond) {
     return fork(
-        scene,
+        scene.folder(),
+        // Nothing here computes: the quick compiler starts sooner.
+        Stream.concat(JVM.stream(), Stream.of("-XX:TieredStopAtLevel=1")).toList(),
         SyntheticWorker.class.getName(),
         List.of(scene.settingsFile().toString(), Double.toString(tokensPerSecond)));
   }
@@ -43,20 +47,22 @@ final class Workers {
   /** {@code millrace worker} as users start it; the caller closes it. */
   static ForkedJvm forkMain(Scene scene) {
     return fork(
-        scene,
+        scene.folder(),
+        JVM,
         Main.class.getName(),
         List.of("worker", "--config", scene.settingsFile().toString()));
   }
 
-  private static ForkedJvm fork(Scene scene, String main, List<String> args) {
+  /** A process with a main class of the project and a folder for its log. */
+  static ForkedJvm fork(Path folder, String main, List<String> args) {
+    return fork(folder, JVM, main, args);
+  }
+
+  private static ForkedJvm fork(Path folder, List<String> jvm, String main, List<String> args) {
+    List<String> flags =
+        Stream.concat(jvm.stream(), Stream.of("-Dmillrace.home=" + Environment.home())).toList();
     return ForkedJvm.start(
         new ForkedJvm.Spec(
-            "the worker",
-            JVM,
-            null,
-            main,
-            args,
-            scene.folder().resolve("worker.log"),
-            scene.folder()));
+            "the process", flags, null, main, args, folder.resolve("process.log"), folder));
   }
 }

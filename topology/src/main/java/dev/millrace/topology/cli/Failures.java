@@ -63,6 +63,8 @@ public final class Failures {
   }
 
   private static String message(Throwable failure) {
-    return failure.getMessage() == null ? failure.toString() : failure.getMessage();
+    String text = failure.getMessage() == null ? failure.toString() : failure.getMessage();
+    // Libraries break their lines; a message of ours is one.
+    return text.strip().replaceAll("\\s*\\R\\s*", " ");
   }
 }

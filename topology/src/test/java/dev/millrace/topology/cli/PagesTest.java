@@ -1,0 +1,68 @@
+package dev.millrace.topology.cli;
+
+import static org.assertj.core.api.Assertions.assertThat;
+
+import dev.millrace.topology.Environment;
+import dev.millrace.topology.Main;
+import dev.millrace.topology.Setting;
+import dev.millrace.topology.Settings;
+import dev.millrace.topology.WorkerConfig;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.MethodSource;
+import picocli.CommandLine;
+
+/** What the pages and examples say about settings and commands is true. */
+final class PagesTest {
+  private final Path home = Environment.home();
+
+  static Stream<Setting> settings() {
+    return Settings.ALL.stream();
+  }
+
+  @ParameterizedTest
+  @MethodSource("settings")
+  void shouldListEachSettingWithItsDefault(Setting setting) throws IOException {
+    String standard = setting.standard().isEmpty() ? "" : "`" + setting.standard() + "`";
+    assertThat(Files.readString(home.resolve("docs/operations.md")))
+        .contains("| `%s` | %s | %s |".formatted(setting.name(), standard, setting.doc()));
+  }
+
+  @Test
+  void shouldKnowEachCommandOnThePages() throws IOException {
+    for (String page : List.of("README.md", "docs/operations.md")) {
+      Matcher command =
+          Pattern.compile("\\./millrace ([a-z]+)(?: (create|topology))?")
+              .matcher(Files.readString(home.resolve(page)));
+      int found = 0;
+      while (command.find()) {
+        CommandLine line = Main.commandLine().getSubcommands().get(command.group(1));
+        assertThat(line).as("%s: %s", page, command.group()).isNotNull();
+        if (command.group(2) != null) {
+          assertThat(line.getSubcommands()).as(page).containsKey(command.group(2));
+        }
+        found++;
+      }
+      assertThat(found).as("commands on %s", page).isGreaterThan(3);
+    }
+  }
+
+  @Test
+  void shouldAcceptTheExampleSettings() {
+    WorkerConfig example = WorkerConfig.load(home.resolve("deploy/worker.properties"));
+    assertThat(example.bootstrapServers()).isEqualTo("localhost:9092");
+  }
+
+  @Test
+  void shouldReadTheDemosPrompts() {
+    List<PromptsFile.Entry> entries = PromptsFile.read(home.resolve("deploy/demo-prompts.jsonl"));
+    assertThat(entries).hasSizeGreaterThan(15).allMatch(e -> e.expected() != null);
+  }
+}
