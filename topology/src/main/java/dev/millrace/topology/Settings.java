@@ -99,8 +99,8 @@ public final class Settings {
       own(
           "engine.kv.blocks",
           "0",
-          "Blocks of keys and values; 0: room for eight of the longest prompts, at most a quarter of"
-              + " the memory.");
+          "Blocks of keys and values; 0: room for eight of the longest prompts, at most a quarter"
+              + " of the memory.");
   static final Setting PREFIX_CACHE =
       own(
           "engine.prefix.cache",

@@ -1,6 +1,7 @@
 package dev.millrace.topology.cli;
 
 import dev.millrace.inference.api.Generator;
+import dev.millrace.inference.backend.cpu.CpuRunner;
 import dev.millrace.inference.checkpoint.InvalidCheckpointException;
 import dev.millrace.inference.engine.EngineConfig;
 import dev.millrace.inference.pipeline.LlmGenerator;
@@ -41,7 +42,7 @@ final class Models {
               engine.prefixCache(),
               EngineConfig.defaults().maxBypass(),
               EngineConfig.defaults().stepAttempts()),
-          engine.threads(),
+          new CpuRunner.Options(engine.threads(), engine.kvBlocks(), true),
           LlmGenerator.Options.of(name));
     } catch (InvalidCheckpointException e) {
       throw new Failures.CommandFailedException(
