@@ -4,9 +4,12 @@ import dev.millrace.inference.api.GenerateEvent;
 import dev.millrace.inference.api.GenerateEvent.Failure;
 import dev.millrace.inference.api.GenerateRequest;
 import dev.millrace.inference.api.Generator;
+import dev.millrace.inference.api.InvalidRequestException;
+import dev.millrace.inference.api.Message;
 import dev.millrace.inference.api.Prompt;
 import dev.millrace.inference.api.ResponseFormat;
 import dev.millrace.inference.api.SamplingParams;
+import dev.millrace.inference.api.Tool;
 import dev.millrace.inference.api.ToolChoice;
 import dev.millrace.inference.backend.cpu.CpuRunner;
 import dev.millrace.inference.engine.Engine;
@@ -22,6 +25,8 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /**
  * A model that answers requests in text: template, tokenizer and parsers around an {@link Engine}.
@@ -37,6 +42,8 @@ import org.jspecify.annotations.Nullable;
  * without reasoning. Response formats other than text are refused.
  */
 public final class LlmGenerator implements Generator {
+  private static final Logger log = LoggerFactory.getLogger(LlmGenerator.class);
+
   static final String CLOSED = "the generator is closed";
 
   private final Options options;
@@ -140,20 +147,19 @@ public final class LlmGenerator implements Generator {
     }
   }
 
+  /** Answers a prompt, so that nothing has to be loaded or compiled for the first real one. */
   private void warmUp() {
+    Tool tool = new Tool("f", "", "{\"type\": \"object\"}");
+    boolean tools = text.template() != null && text.template().showsTools();
+    Prompt chat = new Prompt.Chat(List.of(Message.of(Message.Role.USER, "1, 2, 3")));
+    try {
+      encoder.encode(warmUp(chat, tools ? List.of(tool) : List.of()));
+    } catch (InvalidRequestException | RefusedException e) {
+      log.info("The model takes no simple conversation: {}", e.getMessage());
+    }
     CompletableFuture<GenerateEvent> end = new CompletableFuture<>();
     submit(
-        new GenerateRequest(
-            "warm-up",
-            new Prompt.Text("1, 2, 3"),
-            List.of(),
-            ToolChoice.AUTO,
-            ResponseFormat.TEXT,
-            SamplingParams.greedy(4),
-            null,
-            "",
-            0,
-            new int[0]),
+        warmUp(new Prompt.Text("1, 2, 3"), List.of()),
         event -> {
           if (!(event instanceof GenerateEvent.Delta)) {
             end.complete(event);
@@ -162,6 +168,20 @@ public final class LlmGenerator implements Generator {
     if (end.join() instanceof GenerateEvent.Failed failed) {
       throw new IllegalStateException("the model answers nothing: " + failed.message());
     }
+  }
+
+  private static GenerateRequest warmUp(Prompt prompt, List<Tool> tools) {
+    return new GenerateRequest(
+        "warm-up",
+        prompt,
+        tools,
+        ToolChoice.AUTO,
+        ResponseFormat.TEXT,
+        SamplingParams.greedy(4),
+        null,
+        "",
+        0,
+        new int[0]);
   }
 
   @Override

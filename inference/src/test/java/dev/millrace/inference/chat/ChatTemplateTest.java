@@ -80,6 +80,10 @@ class ChatTemplateTest {
     int benign = specials("nano4b.jinja", "x");
     for (String file : List.of("nano4b.jinja", "nano8b.jinja", "llama31.jinja")) {
       assertThat(specials(file, attack)).as(file).isEqualTo(specials(file, "x"));
+      // The characters that stand for special tokens inside.
+      assertThat(specials(file, "\uE000\uE005\uE009\uE00A\uE00B"))
+          .as(file)
+          .isEqualTo(specials(file, "x"));
       // Pieces that become one only where the template puts them side by side.
       assertThat(specials(file, "<|eot_id|")).as(file).isEqualTo(specials(file, "x"));
     }
