@@ -18,6 +18,7 @@ final class Gate {
   private final Set<Object> stalled = ConcurrentHashMap.newKeySet();
   private final AtomicInteger tasks = new AtomicInteger();
   private final AtomicInteger saved = new AtomicInteger();
+  private final AtomicLong keptBytes = new AtomicLong();
   private final AtomicLong waitingTokens = new AtomicLong();
   private volatile boolean draining;
   private volatile boolean saving;
@@ -29,6 +30,7 @@ final class Gate {
   boolean open() {
     return !draining
         && running.get() < window.prompts()
+        && keptBytes.get() < window.bytes()
         && (window.tokens() == 0 || waitingTokens.get() < window.tokens())
         && stalled.isEmpty();
   }
@@ -43,9 +45,16 @@ final class Gate {
     return kept.get();
   }
 
-  void begin() {
+  /** Bytes of the records that these came in. */
+  long keptBytes() {
+    return keptBytes.get();
+  }
+
+  /** A prompt of so many bytes is kept. */
+  void begin(long bytes) {
     running.incrementAndGet();
     kept.incrementAndGet();
+    keptBytes.addAndGet(bytes);
   }
 
   /** A prompt has its outcome. */
@@ -54,14 +63,16 @@ final class Gate {
   }
 
   /** A prompt that had its outcome is deleted. */
-  void forget() {
+  void forget(long bytes) {
     kept.decrementAndGet();
+    keptBytes.addAndGet(-bytes);
   }
 
   /** A task has gone, and what it kept with it. */
-  void abandon(int stillRunning, int stillKept) {
+  void abandon(int stillRunning, int stillKept, long bytes) {
     running.addAndGet(-stillRunning);
     kept.addAndGet(-stillKept);
+    keptBytes.addAndGet(-bytes);
   }
 
   void waitingTokens(long tokens) {

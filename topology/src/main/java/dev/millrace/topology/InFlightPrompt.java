@@ -34,6 +34,9 @@ final class InFlightPrompt {
   /** Pieces in the prompts' store. */
   final int pieces;
 
+  /** Bytes in the prompts' store. */
+  final int bytes;
+
   /** Count of commits when it was stored; -1 if an earlier owner of the task did. */
   final long storedAt;
 
@@ -88,10 +91,11 @@ final class InFlightPrompt {
   /** Count of commits when it was sent. */
   long sentAt;
 
-  InFlightPrompt(PromptKey key, PromptRecord record, int pieces, long storedAt) {
+  InFlightPrompt(PromptKey key, PromptRecord record, int pieces, int bytes, long storedAt) {
     this.key = key;
     this.record = record.withoutValue();
     this.pieces = pieces;
+    this.bytes = bytes;
     this.storedAt = storedAt;
   }
 

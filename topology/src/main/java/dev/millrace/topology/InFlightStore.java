@@ -79,7 +79,7 @@ final class InFlightStore {
       ByteBuffer.wrap(piece).putInt(bytes.length).put(bytes, from, length);
       prompts.put(key.at(i), piece);
     }
-    return new InFlightPrompt(key, record, pieces, commits);
+    return new InFlightPrompt(key, record, pieces, bytes.length, commits);
   }
 
   /** The whole record, value included. */
@@ -123,7 +123,9 @@ final class InFlightStore {
   /** Saves what was generated since the last save. */
   void saveTokens(InFlightPrompt prompt) {
     if (prompt.tokens.unsaved() > 0) {
-      progress.put(prompt.key.at(prompt.progressRecords++), prompt.tokens.takeUnsaved(TOKENS));
+      progress.put(
+          prompt.key.at(prompt.progressRecords++),
+          prompt.tokens.takeUnsaved(TOKENS, prompt.attempt));
     }
   }
 
@@ -167,7 +169,7 @@ final class InFlightStore {
           if (record != null) {
             int total = ByteBuffer.wrap(entry.value).getInt();
             InFlightPrompt prompt =
-                new InFlightPrompt(key, record, pieces(total, PIECE_BYTES - 4), -1);
+                new InFlightPrompt(key, record, pieces(total, PIECE_BYTES - 4), total, -1);
             // Only later attempts are noted: the first may have begun.
             prompt.attempt = 1;
             found.put(key, prompt);
@@ -193,10 +195,13 @@ final class InFlightStore {
     prompt.progressRecords = number + 1;
     switch (value.get()) {
       case ATTEMPT -> {
-        prompt.attempt = value.getInt();
-        prompt.failures = value.getInt();
+        prompt.attempt = Math.max(prompt.attempt, value.getInt());
+        prompt.failures = Math.max(prompt.failures, value.getInt());
       }
-      case TOKENS -> prompt.tokens.addSaved(value);
+      case TOKENS -> {
+        prompt.attempt = Math.max(prompt.attempt, value.getInt());
+        prompt.tokens.addSaved(value);
+      }
       case RESULT -> {
         byte[] whole = results.add(prompt, value.getInt(), value.getInt(), value);
         if (whole != null) {

@@ -21,6 +21,7 @@ final class KafkaSettings {
   /** Bounds what is read after the gate closed. */
   private static final int BUFFERED_RECORDS = 64;
 
+  private static final long LEAST_BUFFER = 32L * 1024 * 1024;
   private static final int SESSION_MS = 10_000;
   private static final int HEARTBEAT_MS = 3_000;
 
@@ -38,6 +39,10 @@ final class KafkaSettings {
     p.put(
         StreamsConfig.producerPrefix(ProducerConfig.MAX_REQUEST_SIZE_CONFIG),
         config.maxPromptBytes() + Topics.BATCH_OVERHEAD);
+    // The producer refuses what is larger than its buffer, however large a request may be.
+    p.put(
+        StreamsConfig.producerPrefix(ProducerConfig.BUFFER_MEMORY_CONFIG),
+        Math.max(LEAST_BUFFER, 2L * (config.maxPromptBytes() + Topics.BATCH_OVERHEAD)));
     // At 0 an empty, paused partition with lag would hold back the cancels beside it.
     p.put(StreamsConfig.MAX_TASK_IDLE_MS_CONFIG, -1);
     p.put(StreamsConfig.ENSURE_EXPLICIT_INTERNAL_RESOURCE_NAMING_CONFIG, true);

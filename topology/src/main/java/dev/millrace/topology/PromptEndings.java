@@ -2,6 +2,7 @@ package dev.millrace.topology;
 
 import dev.millrace.inference.api.FinishReason;
 import dev.millrace.inference.api.GenerateEvent;
+import dev.millrace.inference.api.Generator;
 import dev.millrace.schemas.CompletionFinish;
 import dev.millrace.schemas.RegistryUnavailableException;
 import dev.millrace.topology.DeadLetters.Reason;
@@ -12,6 +13,7 @@ import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Set;
+import org.apache.kafka.common.KafkaException;
 import org.apache.kafka.common.errors.SerializationException;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.header.Headers;
@@ -54,7 +56,8 @@ final class PromptEndings {
   private final Services services;
   private final Topics.Names topics;
   private final ArrayDeque<InFlightPrompt> sent = new ArrayDeque<>();
-  private final List<InFlightPrompt> held = new ArrayList<>();
+  private final List<InFlightPrompt> waitingForCommit = new ArrayList<>();
+  private final List<InFlightPrompt> unwritten = new ArrayList<>();
 
   PromptEndings(TaskState task) {
     this.task = task;
@@ -80,7 +83,7 @@ final class PromptEndings {
     try {
       if (prompt.accepted().stream() && prompt.attempt > 0) {
         if (!chunksAllowed(prompt)) {
-          holdBack(prompt, () -> complete(prompt, done, finish));
+          holdBack(waitingForCommit, prompt, () -> complete(prompt, done, finish));
           return;
         }
         outputs.add(write(Sink.CHUNK, task.codecs.chunks, EventMapper.chunk(prompt, true)));
@@ -96,7 +99,7 @@ final class PromptEndings {
               services.mapper().completion(prompt, done, finish)));
     } catch (RegistryUnavailableException e) {
       registryFailed(e);
-      holdBack(prompt, () -> complete(prompt, done, finish));
+      holdBack(unwritten, prompt, () -> complete(prompt, done, finish));
       return;
     } catch (SerializationException e) {
       deadLetter(prompt, Reason.INTERNAL, "the answer cannot be written: " + e.getMessage(), e);
@@ -202,11 +205,36 @@ final class PromptEndings {
       // The text waits for the next chunk, or the last.
       registryFailed(e);
       return;
+    } catch (SerializationException e) {
+      giveUp(prompt, Reason.INTERNAL, "a chunk cannot be written: " + e.getMessage(), e);
+      return;
+    }
+    long size = size(prompt.record, chunk);
+    int limit = services.limits().of(topics.chunks());
+    if (size > limit) {
+      giveUp(
+          prompt,
+          Reason.ANSWER_TOO_LARGE,
+          "a chunk makes a record of %d bytes for topic %s, which takes %d: send less metadata or"
+                  .formatted(size, topics.chunks(), limit)
+              + " raise the topic's max.message.bytes",
+          null);
+      return;
     }
     forward(prompt.record, key(prompt), chunk);
     prompt.chunkSequence++;
     prompt.chunkContent.setLength(0);
     prompt.chunkReasoning.setLength(0);
+  }
+
+  /** Ends a prompt that the engine still has as a dead letter. */
+  private void giveUp(
+      InFlightPrompt prompt, Reason reason, String message, @Nullable Throwable cause) {
+    Generator.Generation generation = prompt.generation;
+    deadLetter(prompt, reason, message, cause);
+    if (generation != null) {
+      generation.cancel();
+    }
   }
 
   /** The second step: deletes what is known to have been sent. */
@@ -217,8 +245,17 @@ final class PromptEndings {
     }
   }
 
-  /** Tries again to send what could not be sent. */
-  void retryHeld() {
+  /** Sends what waited for its attempt to be durable. */
+  void retryWaitingForCommit() {
+    retry(waitingForCommit);
+  }
+
+  /** Tries again to write what could not be written; ends at the first that still cannot. */
+  void retryUnwritten() {
+    retry(unwritten);
+  }
+
+  private void retry(List<InFlightPrompt> held) {
     if (held.isEmpty()) {
       return;
     }
@@ -226,14 +263,34 @@ final class PromptEndings {
     held.clear();
     for (InFlightPrompt prompt : again) {
       Runnable ending = prompt.ending;
+      if (ending == null) {
+        continue;
+      }
+      if (task.registryDown) {
+        // Each try may take seconds: the rest waits for its turn.
+        unwritten.add(prompt);
+        continue;
+      }
       prompt.ending = null;
-      if (ending != null) {
-        ending.run();
+      contain(prompt, ending);
+    }
+  }
+
+  /** Does what concerns one prompt; a defect that it hits ends this prompt and no other. */
+  void contain(InFlightPrompt prompt, Runnable work) {
+    try {
+      work.run();
+    } catch (KafkaException e) {
+      throw e;
+    } catch (RuntimeException e) {
+      log.error("prompt {} hit a defect", prompt.label(), e);
+      if (prompt.state != State.SENT) {
+        deadLetter(prompt, Reason.INTERNAL, "a defect of the worker: " + e, e);
       }
     }
   }
 
-  private void holdBack(InFlightPrompt prompt, Runnable ending) {
+  private static void holdBack(List<InFlightPrompt> held, InFlightPrompt prompt, Runnable ending) {
     prompt.state = State.UNWRITTEN;
     prompt.ending = ending;
     held.add(prompt);

@@ -104,11 +104,17 @@ final class PromptIntake {
       if (prompt.state != State.UNREAD) {
         continue;
       }
-      PromptRecord record = task.store.record(prompt);
-      Read<PromptEvent> read = read(record, task.codecs.prompts);
-      if (read.outage()) {
+      endings.contain(prompt, () -> readKept(prompt));
+      if (prompt.state == State.UNREAD && task.prompts.containsKey(prompt.key)) {
         return;
       }
+    }
+  }
+
+  private void readKept(InFlightPrompt prompt) {
+    PromptRecord record = task.store.record(prompt);
+    Read<PromptEvent> read = read(record, task.codecs.prompts);
+    if (!read.outage()) {
       decide(prompt.key, record, read, prompt);
     }
   }
@@ -132,7 +138,7 @@ final class PromptIntake {
   private InFlightPrompt keep(PromptKey key, PromptRecord record) {
     InFlightPrompt prompt = task.store.add(key, record, task.commits());
     task.prompts.put(key, prompt);
-    services.gate().begin();
+    services.gate().begin(prompt.bytes);
     services.metrics().accepted.increment();
     return prompt;
   }
@@ -192,12 +198,20 @@ final class PromptIntake {
     prompt.state = State.WAITING;
     task.named(prompt);
     if (task.seen.takeCancel(accepted.id())) {
-      endings.end(prompt, CompletionFinish.CANCELLED);
+      endUnrun(prompt, CompletionFinish.CANCELLED);
     } else if (task.now() >= accepted.deadline()) {
-      endings.end(prompt, CompletionFinish.EXPIRED);
+      endUnrun(prompt, CompletionFinish.EXPIRED);
     } else {
       runs.submit(prompt);
     }
+  }
+
+  private void endUnrun(InFlightPrompt prompt, CompletionFinish finish) {
+    if (prompt.attempt > 0) {
+      // An earlier owner of the task may have sent chunks.
+      runs.nextAttempt(prompt);
+    }
+    endings.end(prompt, finish);
   }
 
   private void reject(

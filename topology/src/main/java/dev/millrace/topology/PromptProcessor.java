@@ -4,6 +4,7 @@ import dev.millrace.topology.InFlightPrompt.State;
 import java.time.Duration;
 import java.util.HashSet;
 import java.util.Set;
+import org.apache.kafka.streams.processor.Cancellable;
 import org.apache.kafka.streams.processor.PunctuationType;
 import org.apache.kafka.streams.processor.api.Processor;
 import org.apache.kafka.streams.processor.api.ProcessorContext;
@@ -60,7 +61,7 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
   public void init(ProcessorContext<byte[], byte[]> context) {
     Incarnation made = new Incarnation(new TaskState(services, context));
     incarnation = made;
-    context.schedule(TICK, PunctuationType.WALL_CLOCK_TIME, time -> made.tick());
+    made.ticking = context.schedule(TICK, PunctuationType.WALL_CLOCK_TIME, time -> made.tick());
   }
 
   @Override
@@ -87,6 +88,7 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
     private final PromptEndings endings;
     private final PromptRuns runs;
     private final PromptIntake intake;
+    private @Nullable Cancellable ticking;
     private boolean restored;
     private boolean saved;
     private long savedAt;
@@ -110,7 +112,7 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
       task.seen.load();
       for (InFlightPrompt prompt : task.store.restore()) {
         task.prompts.put(prompt.key, prompt);
-        gate.begin();
+        gate.begin(prompt.bytes);
       }
       if (!task.prompts.isEmpty()) {
         log.info("task {} takes over {} prompts", task.context.taskId(), task.prompts.size());
@@ -134,14 +136,17 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
     }
 
     void tick() {
+      if (task.closed) {
+        // Kafka Streams does not end the schedule of a task that it revives.
+        return;
+      }
       resume();
       endings.retire();
       runs.drain();
       long now = task.now();
       if (task.commits() > commitsSeen) {
         commitsSeen = task.commits();
-        // What waited for its attempt to be durable may go.
-        endings.retryHeld();
+        endings.retryWaitingForCommit();
       }
       if (now >= nextScan) {
         nextScan = now + SCAN_MS;
@@ -187,7 +192,7 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
 
     private void retryRegistry() {
       task.registryDown = false;
-      endings.retryHeld();
+      endings.retryUnwritten();
       if (!task.registryDown) {
         intake.readKept();
       }
@@ -215,12 +220,17 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
 
     void close() {
       task.closed = true;
+      if (ticking != null) {
+        ticking.cancel();
+      }
       runs.cancelAll();
       int running = 0;
+      long bytes = 0;
       for (InFlightPrompt prompt : task.prompts.values()) {
         running += prompt.state == State.SENT ? 0 : 1;
+        bytes += prompt.bytes;
       }
-      gate.abandon(running, task.prompts.size());
+      gate.abandon(running, task.prompts.size(), bytes);
       gate.flows(task);
       gate.taskClosed(reportedSaved);
       task.services.codecs().release(task.codecs);

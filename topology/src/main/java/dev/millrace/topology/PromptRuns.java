@@ -8,7 +8,6 @@ import dev.millrace.inference.api.Generator;
 import dev.millrace.schemas.CompletionFinish;
 import dev.millrace.topology.DeadLetters.Reason;
 import dev.millrace.topology.InFlightPrompt.State;
-import java.time.Duration;
 import java.util.ArrayList;
 import java.util.LinkedHashSet;
 import java.util.List;
@@ -16,7 +15,6 @@ import java.util.Queue;
 import java.util.Set;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.function.Consumer;
-import org.apache.kafka.common.KafkaException;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -74,15 +72,7 @@ final class PromptRuns {
 
   /** Hands a prompt to the engine, to go on after what it generated before. */
   void submit(InFlightPrompt prompt) {
-    prompt.attempt++;
-    prompt.attemptAt = task.commits();
-    if (prompt.attempt > 1) {
-      services.metrics().retried.increment();
-      task.store.saveAttempt(prompt);
-    }
-    prompt.chunkSequence = 0;
-    prompt.chunkContent.setLength(0);
-    prompt.chunkReasoning.setLength(0);
+    nextAttempt(prompt);
     Attempt attempt = new Attempt(prompt);
     prompt.current = attempt;
     prompt.state = State.RUNNING;
@@ -97,6 +87,19 @@ final class PromptRuns {
       log.error("the engine threw for prompt {}", prompt.label(), e);
       attempt.accept(new Failed(GenerateEvent.Failure.ENGINE, "the engine threw " + e));
     }
+  }
+
+  /** Gives what follows a number of its own, so that its chunks are told from earlier ones. */
+  void nextAttempt(InFlightPrompt prompt) {
+    prompt.attempt++;
+    prompt.attemptAt = task.commits();
+    if (prompt.attempt > 1) {
+      services.metrics().retried.increment();
+      task.store.saveAttempt(prompt);
+    }
+    prompt.chunkSequence = 0;
+    prompt.chunkContent.setLength(0);
+    prompt.chunkReasoning.setLength(0);
   }
 
   /** Takes what the engine has reported. */
@@ -115,14 +118,7 @@ final class PromptRuns {
         services.metrics().late.increment();
         continue;
       }
-      try {
-        take(prompt, arrived.event(), now);
-      } catch (KafkaException e) {
-        throw e;
-      } catch (RuntimeException e) {
-        log.error("prompt {} hit a defect", prompt.label(), e);
-        endings.deadLetter(prompt, Reason.INTERNAL, "a defect of the worker: " + e, e);
-      }
+      endings.contain(prompt, () -> take(prompt, arrived.event(), now));
     }
     sendChunks();
   }
@@ -223,26 +219,28 @@ final class PromptRuns {
       services.engineFailed().accept(failure);
       return;
     }
-    Duration interval = save.interval();
     for (InFlightPrompt prompt : List.copyOf(task.prompts.values())) {
-      if (prompt.accepted == null || prompt.state == State.SENT) {
-        continue;
-      }
-      if (prompt.tokens.unsaved() > 0 && now - prompt.unsavedSince >= interval.toMillis()) {
-        task.store.saveTokens(prompt);
-      }
-      if (prompt.endAs == null && now >= prompt.accepted().deadline()) {
-        endEarly(prompt, CompletionFinish.EXPIRED, now);
-      } else if (prompt.endAs != null
-          && prompt.state == State.RUNNING
-          && now - prompt.endAsked >= PATIENCE_MS) {
-        log.warn("the engine does not let go of prompt {}: it ends without it", prompt.label());
-        endings.end(prompt, prompt.endAs);
-      } else if (prompt.state == State.WAITING && now >= prompt.submitAt) {
-        submit(prompt);
+      if (prompt.accepted != null && prompt.state != State.SENT) {
+        endings.contain(prompt, () -> scan(prompt, now));
       }
     }
     sendChunks();
+  }
+
+  private void scan(InFlightPrompt prompt, long now) {
+    if (prompt.tokens.unsaved() > 0 && now - prompt.unsavedSince >= save.interval().toMillis()) {
+      task.store.saveTokens(prompt);
+    }
+    if (prompt.endAs == null && now >= prompt.accepted().deadline()) {
+      endEarly(prompt, CompletionFinish.EXPIRED, now);
+    } else if (prompt.endAs != null
+        && prompt.state == State.RUNNING
+        && now - prompt.endAsked >= PATIENCE_MS) {
+      log.warn("the engine does not let go of prompt {}: it ends without it", prompt.label());
+      endings.end(prompt, prompt.endAs);
+    } else if (prompt.state == State.WAITING && now >= prompt.submitAt) {
+      submit(prompt);
+    }
   }
 
   /** Ends a prompt before its time: at once where the engine does not have it. */

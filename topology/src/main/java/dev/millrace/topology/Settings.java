@@ -52,6 +52,12 @@ public final class Settings {
           "0",
           "Most prompt tokens that wait in the engine before the worker stops reading more; 0: no"
               + " such limit.");
+  static final Setting WINDOW_BYTES =
+      own(
+          "window.bytes",
+          "0",
+          "Most bytes of prompts that the worker keeps before it stops reading more; 0: a sixteenth"
+              + " of the largest heap, since a prompt is held in several forms.");
   static final Setting SAVE_TOKENS =
       own(
           "progress.save.tokens",

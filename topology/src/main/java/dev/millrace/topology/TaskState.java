@@ -79,6 +79,6 @@ final class TaskState {
     store.delete(prompt);
     prompts.remove(prompt.key);
     unnamed(prompt);
-    services.gate().forget();
+    services.gate().forget(prompt.bytes);
   }
 }

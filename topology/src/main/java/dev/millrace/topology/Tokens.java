@@ -29,10 +29,13 @@ final class Tokens {
     return Arrays.copyOf(ids, size);
   }
 
-  /** The unsaved ones, which count as saved from now on, as variable-length integers. */
-  byte[] takeUnsaved(byte kind) {
-    ByteBuffer out = ByteBuffer.allocate(1 + 5 * unsaved());
-    out.put(kind);
+  /**
+   * The unsaved ones, which count as saved from now on: kind, attempt, index of the first, then the
+   * ids as variable-length integers.
+   */
+  byte[] takeUnsaved(byte kind, int attempt) {
+    ByteBuffer out = ByteBuffer.allocate(1 + 4 + 4 + 5 * unsaved());
+    out.put(kind).putInt(attempt).putInt(saved);
     for (int i = saved; i < size; i++) {
       int id = ids[i];
       while ((id & ~0x7F) != 0) {
@@ -45,8 +48,13 @@ final class Tokens {
     return Arrays.copyOf(out.array(), out.position());
   }
 
-  /** Adds what {@link #takeUnsaved} wrote, after its kind; they count as saved. */
+  /**
+   * Adds what {@link #takeUnsaved} wrote, after kind and attempt; they count as saved. Two owners
+   * of a task may both have saved for a while: tokens that are here already are skipped, and what
+   * does not follow on them is left out, to be generated again.
+   */
   void addSaved(ByteBuffer in) {
+    int first = in.getInt();
     int[] read = new int[in.remaining()];
     int count = 0;
     while (in.hasRemaining()) {
@@ -60,7 +68,9 @@ final class Tokens {
       } while (b < 0);
       read[count++] = id;
     }
-    add(Arrays.copyOf(read, count));
+    if (first <= size && first + count > size) {
+      add(Arrays.copyOfRange(read, size - first, count));
+    }
     saved = size;
   }
 }

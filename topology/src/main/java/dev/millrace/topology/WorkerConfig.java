@@ -8,6 +8,7 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
@@ -40,7 +41,7 @@ public final class WorkerConfig {
    *
    * @param tokens 0: no limit
    */
-  public record Window(int prompts, long tokens) {}
+  public record Window(int prompts, long tokens, long bytes) {}
 
   /** When generated tokens are saved. */
   public record Save(int tokens, Duration interval) {}
@@ -200,13 +201,20 @@ public final class WorkerConfig {
   }
 
   public Names topics() {
-    return new Names(
-        topic(Settings.PROMPTS),
-        topic(Settings.CANCELS),
-        topic(Settings.COMPLETIONS),
-        topic(Settings.TOOL_CALLS),
-        topic(Settings.CHUNKS),
-        topic(Settings.DEAD_LETTERS));
+    Names names =
+        new Names(
+            topic(Settings.PROMPTS),
+            topic(Settings.CANCELS),
+            topic(Settings.COMPLETIONS),
+            topic(Settings.TOOL_CALLS),
+            topic(Settings.CHUNKS),
+            topic(Settings.DEAD_LETTERS));
+    if (new HashSet<>(names.all()).size() < names.all().size()) {
+      throw new ConfigException(
+          "two of the topics.* settings name the same topic, each must be one of its own: "
+              + names.all());
+    }
+    return names;
   }
 
   private String topic(Setting setting) {
@@ -229,8 +237,15 @@ public final class WorkerConfig {
 
   public Window window() {
     return new Window(
-        Settings.WINDOW_PROMPTS.integer(values, 1, 10_000_000),
-        Settings.WINDOW_TOKENS.number(values, 0, Long.MAX_VALUE));
+        // What a generator takes: more would come back as failures of the engine.
+        Settings.WINDOW_PROMPTS.integer(values, 1, 100_000),
+        Settings.WINDOW_TOKENS.number(values, 0, Long.MAX_VALUE),
+        windowBytes());
+  }
+
+  private long windowBytes() {
+    long bytes = Settings.WINDOW_BYTES.bytes(values, 0, Long.MAX_VALUE);
+    return bytes > 0 ? bytes : Math.max(1, Runtime.getRuntime().maxMemory() / 16);
   }
 
   public Save save() {

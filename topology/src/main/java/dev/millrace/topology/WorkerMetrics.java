@@ -92,6 +92,7 @@ final class WorkerMetrics {
     Supplier<Generator.Status> status = cached(generator);
     gauge("millrace.prompts.running", gate, Gate::running);
     gauge("millrace.prompts.kept", gate, Gate::kept);
+    gauge("millrace.prompts.kept.bytes", gate, Gate::keptBytes);
     gauge("millrace.gate.open", gate, g -> g.open() ? 1 : 0);
     gauge("millrace.engine.waiting", status, s -> s.get().waiting());
     gauge("millrace.engine.running", status, s -> s.get().running());

@@ -20,7 +20,7 @@ class GateTest {
   private static final TopicPartition MORE_PROMPTS = new TopicPartition("prompts", 1);
   private static final TopicPartition CANCELS = new TopicPartition("cancels", 0);
 
-  private final Gate gate = new Gate(new WorkerConfig.Window(1, 100));
+  private final Gate gate = new Gate(new WorkerConfig.Window(1, 100, 1_000));
   private final MockConsumer<byte[], byte[]> inner = new MockConsumer<>("earliest");
   private final Consumer<byte[], byte[]> consumer =
       GatedClientSupplier.gated(inner, gate, "prompts");
@@ -39,7 +39,7 @@ class GateTest {
   void shouldPauseOnlyThePromptsWhileTheWindowIsFull() {
     poll();
     assertThat(inner.paused()).isEmpty();
-    gate.begin();
+    gate.begin(10);
     poll();
     assertThat(inner.paused()).containsExactly(PROMPTS);
     gate.end();
@@ -49,7 +49,7 @@ class GateTest {
 
   @Test
   void shouldHideItsPausesFromKafkaStreams() {
-    gate.begin();
+    gate.begin(10);
     poll();
     assertThat(consumer.paused()).isEmpty();
     consumer.pause(Set.of(CANCELS));
@@ -59,7 +59,7 @@ class GateTest {
   @Test
   void shouldNotResumeWhatKafkaStreamsPaused() {
     consumer.pause(Set.of(PROMPTS));
-    gate.begin();
+    gate.begin(10);
     poll();
     gate.end();
     poll();
@@ -71,7 +71,7 @@ class GateTest {
   @Test
   void shouldNotLetKafkaStreamsResumeWhatTheGateHolds() {
     consumer.pause(Set.of(PROMPTS, CANCELS));
-    gate.begin();
+    gate.begin(10);
     poll();
     consumer.resume(Set.of(PROMPTS, CANCELS));
     assertThat(inner.paused()).containsExactly(PROMPTS);
@@ -79,7 +79,7 @@ class GateTest {
 
   @Test
   void shouldPauseAPartitionThatIsAssignedWhileTheGateIsClosed() {
-    gate.begin();
+    gate.begin(10);
     poll();
     inner.assign(List.of(PROMPTS, MORE_PROMPTS, CANCELS));
     poll();
@@ -88,7 +88,7 @@ class GateTest {
 
   @Test
   void shouldForgetAPartitionThatWasTakenAway() {
-    gate.begin();
+    gate.begin(10);
     poll();
     inner.assign(List.of(CANCELS));
     gate.end();
@@ -118,5 +118,18 @@ class GateTest {
     assertThat(gate.open()).isTrue();
     gate.drain();
     assertThat(gate.open()).isFalse();
+  }
+
+  @Test
+  void shouldCloseWhenThePromptsThatAreKeptAreLarge() {
+    Gate wide = new Gate(new WorkerConfig.Window(100, 0, 1_000));
+    wide.begin(999);
+    assertThat(wide.open()).isTrue();
+    wide.begin(1);
+    assertThat(wide.open()).isFalse();
+    wide.end();
+    assertThat(wide.open()).as("sent, and still kept").isFalse();
+    wide.forget(1);
+    assertThat(wide.open()).isTrue();
   }
 }

@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.millrace.schemas.PromptEvent;
 import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
+import java.nio.ByteBuffer;
 import java.util.Map;
 import java.util.Properties;
 import org.apache.kafka.common.serialization.Serdes;
@@ -24,6 +25,7 @@ class RetirementTest {
           Map.of("kafka.bootstrap.servers", "nowhere:1", "registry.url", "mock://retirement"));
   private final ScriptedGenerator generator = new ScriptedGenerator();
   private final EventCodecs codecs = new EventCodecs(config);
+  private final OutputLimits limits = new OutputLimits(config.maxPromptBytes());
   private final Gate gate = new Gate(config.window());
   private final CommitMarker marker = new CommitMarker();
   private final KeyValueStore<Bytes, byte[]> prompts = store(InFlightStore.PROMPTS);
@@ -39,7 +41,7 @@ class RetirementTest {
               new EventMapper("m", new EventMapper.SamplingDefaults(0, 1, 0, 10)),
               gate,
               new WorkerMetrics(new SimpleMeterRegistry()),
-              new OutputLimits(config.maxPromptBytes()),
+              limits,
               codecs,
               why -> {}));
 
@@ -159,5 +161,68 @@ class RetirementTest {
     context.scheduledPunctuators().getLast().getPunctuator().punctuate(0);
     assertThat(generator.submissions).hasSize(2);
     assertThat(gate.kept()).isEqualTo(1);
+  }
+
+  @Test
+  void shouldStopTheScheduleOfATaskThatIsRevived() {
+    send(Harness.prompt("p").build(), 0);
+    var before = context.scheduledPunctuators().getFirst();
+    processor.close();
+    processor.init(context);
+    assertThat(before.cancelled()).isTrue();
+    var after = context.scheduledPunctuators().getLast();
+    after.getPunctuator().punctuate(0);
+    generator.last().done("4");
+    // Kafka Streams may still have it in its queue.
+    before.getPunctuator().punctuate(0);
+    assertThat(sentTo(Output.Sink.COMPLETION)).isZero();
+    after.getPunctuator().punctuate(0);
+    assertThat(sentTo(Output.Sink.COMPLETION)).isEqualTo(1);
+    assertThat(gate.running()).isZero();
+    assertThat(gate.kept()).isEqualTo(1);
+  }
+
+  @Test
+  void shouldPutATasksSavedTokensTogetherWhereTwoOwnersSaved() {
+    Tokens first = new Tokens();
+    first.add(new int[] {1, 2, 300});
+    byte[] shared = first.takeUnsaved((byte) 2, 1);
+    first.add(new int[] {4});
+    byte[] zombie = first.takeUnsaved((byte) 2, 1);
+    Tokens second = new Tokens();
+    restore(second, shared);
+    second.add(new int[] {4, 5, 6});
+    byte[] owner = second.takeUnsaved((byte) 2, 2);
+
+    Tokens third = new Tokens();
+    restore(third, shared);
+    restore(third, zombie);
+    restore(third, owner);
+    assertThat(third.toArray()).containsExactly(1, 2, 300, 4, 5, 6);
+
+    Tokens gap = new Tokens();
+    restore(gap, owner);
+    assertThat(gap.size()).isZero();
+  }
+
+  private static void restore(Tokens tokens, byte[] saved) {
+    ByteBuffer in = ByteBuffer.wrap(saved);
+    in.get();
+    in.getInt();
+    tokens.addSaved(in);
+  }
+
+  @Test
+  void shouldSetAsideAStreamedPromptWhoseChunksNoTopicTakes() {
+    limits.topicTakes(config.topics().chunks(), 2_000);
+    send(
+        Harness.prompt("p").setStream(true).setMetadata(Map.of("k", "v".repeat(4_000))).build(), 0);
+    marker.committed();
+    ScriptedGenerator.Submission call = generator.last();
+    call.delta("word", 7);
+    tick();
+    assertThat(sentTo(Output.Sink.CHUNK)).isZero();
+    assertThat(sentTo(Output.Sink.DEAD_LETTER)).isEqualTo(1);
+    assertThat(call.cancelled).isTrue();
   }
 }

@@ -31,7 +31,7 @@ class WorkerConfigTest {
   void shouldHaveDefaultsThatItsDocumentationNames() {
     WorkerConfig config = WorkerConfig.of(LEAST);
     assertThat(config.topics().prompts()).isEqualTo("millrace.prompts");
-    assertThat(config.window()).isEqualTo(new WorkerConfig.Window(512, 0));
+    assertThat(config.window()).extracting("prompts", "tokens").containsExactly(512, 0L);
     assertThat(config.save()).isEqualTo(new WorkerConfig.Save(64, Duration.ofSeconds(2)));
     assertThat(config.dedup().retention()).isEqualTo(Duration.ofHours(1));
     assertThat(config.maxPromptBytes()).isEqualTo(32 * 1024 * 1024);
@@ -139,5 +139,12 @@ class WorkerConfigTest {
                     .isGreaterThan(2 * 1024 * 1024))
         .extracting(NewTopic::numPartitions)
         .containsOnly(6);
+  }
+
+  @Test
+  void shouldRefuseOneTopicForTwoPurposes() {
+    assertThatThrownBy(() -> with("topics.dead.letters", "millrace.prompts"))
+        .isInstanceOf(ConfigException.class)
+        .hasMessageContaining("the same topic");
   }
 }
