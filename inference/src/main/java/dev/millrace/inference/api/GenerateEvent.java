@@ -10,7 +10,8 @@ import org.jspecify.annotations.Nullable;
 public sealed interface GenerateEvent {
 
   /**
-   * Progress. The deltas of one attempt concatenate to the texts of {@link Done}.
+   * Progress. The deltas of one attempt concatenate to the texts of {@link Done}: a resumed one
+   * begins with the text of the resumed tokens.
    *
    * @param content new text of the answer; may be empty (text is held back while it could still
    *     turn out to be a tag, a stop string or half a character)

@@ -99,12 +99,6 @@ final class Answer implements Generator.Generation, TokenListener {
     for (int token : request.resume()) {
       over = over || !answer.append(token);
     }
-    if (request.resume().length > 0) {
-      // An earlier attempt has told all of this.
-      contentTold = answer.content().length();
-      reasoningTold = answer.reasoning().length();
-      callsTold = answer.calls().size();
-    }
     text = answer;
     promptTokens = prompt.tokens().length;
     if (over) {
@@ -240,7 +234,11 @@ final class Answer implements Generator.Generation, TokenListener {
     }
   }
 
-  /** Tells what is new: the tokens, their text as far as it is certain, and complete calls. */
+  /**
+   * Tells what is new: the tokens, their text as far as it is certain, and complete calls. Text of
+   * resumed tokens is new as well: what an attempt tells is whole, so that nobody has to know what
+   * an earlier one came to tell.
+   */
   private void tell(AnswerText answer, int[] tokens) {
     String content =
         answer.content().subSequence(contentTold, answer.content().length()).toString();

@@ -35,8 +35,6 @@ import org.slf4j.LoggerFactory;
  * <p>Equal requests give equal answers, with two exceptions that are not in the request: a template
  * that writes the date takes it from the clock given here, at the time the request is encoded; and
  * log-probabilities of resumed tokens are those of the earlier attempt, so that they are missing.
- * Tool calls that were complete within resumed tokens are not told again; they stand in the end's
- * list.
  *
  * <p>A tool choice that forces a call is served by beginning the answer with one, so that it comes
  * without reasoning. Response formats other than text are refused.
