@@ -1,43 +1,56 @@
 """Training batches: conversations of like length side by side, so that little is padding."""
+import multiprocessing
 import random
 
+import numpy as np
 import torch
 
 import render
 import tasks
+import tokenizer as tok
 from lang import Lang
 
-MIX = {"arithmetic": 5.0, "tool_call": 1.6, "two_calls": 1.0, "no_tool": 0.9, "routing": 2.6, "extraction": 1.4,
-       "needle": 1.0, "needle_mid": 0.0, "needle_long": 0.0, "copying": 1.0}
+STAGES = [  # from this share of the run on, the weights of the tasks
+    (0.00, {"copying": 4.0, "extraction": 2.5, "arithmetic": 2.0, "routing": 1.0, "tool_call": 0.3, "needle": 0.5}),
+    (0.04, {"copying": 0.7, "extraction": 1.6, "arithmetic": 3.0, "routing": 2.0, "tool_call": 1.4, "two_calls": 0.4,
+            "no_tool": 0.4, "needle": 0.7}),
+    (0.40, {"copying": 0.1, "extraction": 1.0, "arithmetic": 3.0, "routing": 1.6, "tool_call": 1.3, "two_calls": 0.7,
+            "no_tool": 0.7, "needle": 0.6, "needle_mid": 0.04}),
+    (0.70, {"extraction": 0.8, "arithmetic": 3.0, "routing": 1.4, "tool_call": 1.3, "two_calls": 0.8,
+            "no_tool": 0.8, "needle": 0.4, "needle_mid": 0.08, "needle_long": 0.02}),
+]
+LONGEST = 4600  # positions that training covers
+
+
+def stage_mix(share, override=None):
+    mix = [m for start, m in STAGES if share >= start][-1]
+    return {**mix, **(override or {})}
 
 
 class Batches:
-    def __init__(self, tokenizer, seed, tokens=4096, mix=None):
+    def __init__(self, tokenizer, seed, tokens, rich=False):
         self.tokenizer, self.tokens = tokenizer, tokens
         self.rng = random.Random(seed)
-        self.lang = Lang(self.rng)
-        self.mix = dict(mix or MIX)
+        self.lang = Lang(self.rng, rich=rich)
+        self.mix = stage_mix(0)
         self.ready = []
 
     def one(self):
         task = self.rng.choices(list(self.mix), list(self.mix.values()))[0]
         conversation = tasks.sample(self.lang, task)
         ids, wanted = render.encode(self.tokenizer, conversation)
-        positions = list(range(len(ids)))
+        positions = np.arange(len(ids))
         if task == "needle" and self.rng.random() < 0.5:
             # Far positions at the price of a short text: jumps at a few places, up to the length of a long one.
-            spare = self.rng.randint(0, max(0, 4600 - len(ids)))
-            cuts = sorted(self.rng.sample(range(8, len(ids) - 2), 3))
-            for cut in cuts:
+            spare = self.rng.randint(0, max(0, LONGEST - len(ids)))
+            for cut in sorted(self.rng.sample(range(8, len(ids) - 2), 3)):
                 jump = self.rng.randint(0, spare)
                 spare -= jump
-                for i in range(cut, len(ids)):
-                    positions[i] += jump
-        return ids, wanted, positions
+                positions[cut:] += jump
+        return np.array(ids), np.array(wanted), positions
 
     def refill(self):
-        pool = []
-        total = 0
+        pool, total = [], 0
         while total < 24 * self.tokens:
             pool.append(self.one())
             total += len(pool[-1][0])
@@ -54,18 +67,40 @@ class Batches:
         self.ready = out
 
     def next(self):
+        """Token ids, positions, the flat places with a loss, and the tokens wanted there."""
         if not self.ready:
             self.refill()
         batch = self.ready.pop()
         n = max(len(ids) for ids, _, _ in batch) - 1
-        ids = torch.zeros(len(batch), n, dtype=torch.long)
-        positions = torch.zeros(len(batch), n, dtype=torch.long)
+        ids = np.zeros((len(batch), n), dtype=np.int64)
+        positions = np.zeros((len(batch), n), dtype=np.int64)
         pick, target = [], []
         for row, (tokens, wanted, places) in enumerate(batch):
-            ids[row, :len(tokens) - 1] = torch.tensor(tokens[:-1])
-            positions[row, :len(tokens) - 1] = torch.tensor(places[:-1])
-            for i in range(len(tokens) - 1):
-                if wanted[i + 1]:
-                    pick.append(row * n + i)
-                    target.append(tokens[i + 1])
-        return ids, positions, torch.tensor(pick), torch.tensor(target)
+            ids[row, :len(tokens) - 1] = tokens[:-1]
+            positions[row, :len(tokens) - 1] = places[:-1]
+            at = np.flatnonzero(wanted[1:])
+            pick.append(row * n + at)
+            target.append(tokens[at + 1])
+        return tuple(torch.from_numpy(a) for a in (ids, positions, np.concatenate(pick), np.concatenate(target)))
+
+
+def _work(queue, share, seed, tokens, rich):
+    torch.set_num_threads(1)
+    batches = Batches(tok.load(), seed, tokens, rich)
+    while True:
+        batches.mix = stage_mix(share.value)
+        queue.put(tuple(t.numpy() for t in batches.next()))
+
+
+class ParallelBatches:
+    """The same from several processes, for a GPU that trains faster than one process can write."""
+
+    def __init__(self, workers, seed, tokens, rich):
+        context = multiprocessing.get_context("spawn")
+        self.queue, self.share = context.Queue(4 * workers), context.Value("d", 0.0)
+        for i in range(workers):
+            context.Process(target=_work, args=(self.queue, self.share, seed + 104729 * i, tokens, rich),
+                            daemon=True).start()
+
+    def next(self):
+        return tuple(torch.from_numpy(a) for a in self.queue.get())

@@ -88,8 +88,9 @@ def check(samples=20000):
         assert len(found) >= least, (task, len(found))
     questions = {line["messages"][1]["content"] for line in lines}
     lang = Lang(random.Random(99))
-    for _ in range(samples):
-        task = lang.choice([t for t in data.MIX if t not in ("needle_mid", "needle_long")])
+    for i in range(samples):
+        lang.rich = i % 2 == 1
+        task = lang.choice(list(data.STAGES[1][1]))
         conversation = tasks.sample(lang, task)
         assert not any(word_is_held(w) for w in lang.used), lang.used
         assert not any(part.strip() in held_parts for part in lang.phrasing), lang.phrasing

@@ -31,9 +31,10 @@ HELD_WORDS = [w for w in WORDS if word_is_held(w)]
 class Lang:
     """Draws words, names, values and phrasings from one side of the split, and remembers what it drew."""
 
-    def __init__(self, rng=None, held=False):
+    def __init__(self, rng=None, held=False, rich=False):
         self.rng = rng or random.Random(0)
         self.held = held
+        self.rich = rich  # more ways to say a thing than the model card promises; for runs that can afford them
         self.words = TRAIN_WORDS if not held else HELD_WORDS
         self.used = []
         self.phrasing = []

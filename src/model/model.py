@@ -24,29 +24,38 @@ def ffn(mult=None, linear=False):
 
 # The kinds without attention or without a wide FFN stand where they cost least: after the copying heads have found
 # their tokens, and between two attentions that feed each other.
-LAYOUT = [
-    (attention(1), ffn("narrow")),
+SHALLOW = [
     (attention(1), ffn()),
-    (attention(2), ffn("narrow")),
     (attention(1), ffn(linear=True)),
+    (attention(2), ffn("narrow")),
+    (attention(1), ffn("wide")),
+    (attention(1), ffn("narrow")),
+    (attention(), ffn("narrow")),
+    (attention(linear=True), ffn("narrow")),
+]
+DEEP = [
+    (attention(1), ffn()),
+    (attention(1), ffn(linear=True)),
+    (attention(2), ffn("narrow")),
+    (attention(1), ffn("narrow")),
     (attention(2), ffn("wide")),
     (attention(1), ffn("narrow")),
     (attention(), ffn("wide")),
     (attention(1), ffn("narrow")),
+    (attention(2), ffn("wide")),
     (attention(linear=True), ffn("narrow")),
 ]
 PRESETS = {
-    # hidden size, heads, FFN multipliers narrow and wide
-    "cpu": dict(hidden=128, heads=4, narrow=3.0, wide=6.0),
-    "cpu192": dict(hidden=192, heads=6, narrow=2.0, wide=4.0),
-    "gpu": dict(hidden=256, heads=8, narrow=4.5, wide=6.0),
+    # narrow and wide are FFN multipliers
+    "cpu": dict(layout=SHALLOW, hidden=128, heads=4, narrow=3.0, wide=6.0),
+    "gpu": dict(layout=DEEP, hidden=256, heads=8, narrow=4.5, wide=6.0),
 }
 
 
 def make_config(preset, vocab_size, eos_ids, bos_id):
     p = PRESETS[preset]
     blocks = []
-    for a, f in LAYOUT:
+    for a, f in p["layout"]:
         f = dict(f)
         if isinstance(f["ffn_mult"], str):
             f["ffn_mult"] = p[f["ffn_mult"]]
@@ -120,6 +129,7 @@ class Attention(nn.Module):
         q = rotate(self.q_proj(x).view(b, n, self.heads, self.dim).transpose(1, 2), cos, sin)
         k = rotate(self.k_proj(x).view(b, n, self.kv_heads, self.dim).transpose(1, 2), cos, sin)
         v = self.v_proj(x).view(b, n, self.kv_heads, self.dim).transpose(1, 2)
+        q, k = q.to(v.dtype), k.to(v.dtype)
         if cache is not None:
             if "k" in cache:
                 k, v = torch.cat((cache["k"], k), 2), torch.cat((cache["v"], v), 2)

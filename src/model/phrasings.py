@@ -14,31 +14,30 @@ ARITH_OPEN_HELD = ["Evaluate {e}.", "Please work out {e} for me.", "Could you te
                    "Let us see {e}.", "Kindly give me {e}."]
 ARITH_CLOSE = ["", "", "", " Thanks.", " Please.", " Thank you!", " I need it today."]
 ARITH_CLOSE_HELD = ["", " Be exact.", " Much obliged.", " Cheers!"]
-ARITH_EXPR = {"+": ["{a} + {b}", "{a}+{b}", "{a} plus {b}", "the sum of {a} and {b}", "{a} and {b} added together"],
-              "-": ["{a} - {b}", "{a}-{b}", "{a} minus {b}", "the difference of {a} and {b}", "{a} take away {b}"],
-              "*": ["{a} * {b}", "{a} x {b}", "{a} times {b}", "the product of {a} and {b}",
-                    "{a} multiplied by {b}"]}
-
+ARITH_EXPR_RICH = {"+": ["the sum of {a} and {b}", "{a} and {b} added together", "{a} + {b}"],
+                   "-": ["the difference of {a} and {b}", "{a} take away {b}", "{a} - {b}"],
+                   "*": ["the product of {a} and {b}", "{a} multiplied by {b}", "{a} x {b}"]}
+ARITH_EXPR = {"+": ["{a} + {b}", "{a}+{b}", "{a} plus {b}"], "-": ["{a} - {b}", "{a}-{b}", "{a} minus {b}"],
+              "*": ["{a} * {b}", "{a}*{b}", "{a} times {b}"]}
 TOOL_OPEN = ["", "", "Please ", "Can you ", "I want to ", "I need you to ", "Could you please ", "We have to ",
              "Now ", "Go and ", "Help me to ", "It is time to ", "You should ", "My boss asked me to ", "Hello, please "]
 TOOL_OPEN_HELD = ["Kindly ", "Would you ", "I would like you to ", "Let us ", "Be so good and ", "Today I must ",
                   "Hi there, can you "]
-TOOL_SEP = [" with ", " for ", ": ", " using ", ", ", " where ", " and use ", " (", " given ", ". "]
-TOOL_SEP_HELD = [" by means of ", "; ", " - ", " having ", ", taking ", " such that "]
-TOOL_THEN = [" and then ", ", then ", ". Then ", ". Also ", ", and also ", ". After that ", " and "]
-TOOL_THEN_HELD = [". Next ", ", afterwards ", ". When done, ", ", plus ", ". Besides, ", " followed by: "]
-TOOL_ASSIGN = ["{p} {v}", "{p} is {v}", "{p}: {v}", "{p} = {v}", "the {p} {v}", "{p} set to {v}", "{p} as {v}",
-               "a {p} of {v}"]
-
-ROUTE_OPEN = ["Route this message to one label.", "Which label fits the message?", "Choose the right label.",
+TOOL_SEP = [" with ", " for ", " using ", " where ", " and use ", " given "]
+TOOL_SEP_HELD = [" by means of ", " having ", " taking ", " such that ", " based on ", " that has "]
+TOOL_THEN = [" and then ", ", then ", ". Then ", ". Also ", ", and also ", ". After that "]
+TOOL_THEN_HELD = [". Next ", ", afterwards ", ". When done, ", " plus ", ". Besides, ", " followed by "]
+TOOL_ASSIGN_RICH = ["{p}: {v}", "{p} = {v}", "{p} is {v}", "{p} {v}", "the {p} {v}", "{p} set to {v}"]
+TOOL_ASSIGN = ["{p}: {v}", "{p}: {v}", "{p} = {v}"]
+ROUTE_OPEN = ["Route this message.", "Which label fits the message?", "Choose the right label.",
               "Classify the support message.", "Pick one label for this message.", "Assign a label.",
               "Sort the message.", "Where does this message belong?", "Label the text.", "Decide which team gets this.",
               "Tell me the label of the message.", ""]
 ROUTE_OPEN_HELD = ["Send the message to its team.", "Name the queue that should get this.", "Put this into a category.",
                    "Select the label that matches.", "Who should handle the message?", "Triage the ticket.",
                    "Mark this message with a label."]
-ROUTE_LABELS = ["Labels: ", "The labels are ", "Options: ", "Choose from: ", "Teams: ", "Possible labels: "]
-ROUTE_LABELS_HELD = ["Pick among: ", "The queues are ", "Categories: ", "Allowed labels: ", "Take one of: ", "Topics: "]
+ROUTE_LABELS = ["Labels: ", "The labels are: ", "Rules: ", "Choose from: ", "Teams: ", "Words and labels: "]
+ROUTE_LABELS_HELD = ["Pick among: ", "The queues are: ", "Categories: ", "Allowed labels: ", "Take one of: ", "Topics: "]
 ROUTE_TEXT = ["Message: ", "Text: ", "The message is: ", "Customer: ", "It says: ", "Ticket: "]
 ROUTE_TEXT_HELD = ["Mail: ", "The customer writes: ", "Content: ", "Here it is: ", "Note: ", "Request: "]
 
@@ -67,15 +66,15 @@ EXTRACT_ASK_HELD = ["Pull out the {f} as JSON.", "Please fetch the value of {f}.
 EXTRACT_TEXT = ["Text: ", "Record: ", "Data: ", "Input: ", "", "Here is the text: ", "The text is: "]
 EXTRACT_TEXT_HELD = ["Document: ", "Entry: ", "Source: ", "Content: ", "Form: ", "The record reads: "]
 
-NEEDLE_FACT = ["The {a} of {n} is {v}.", "{n} has the {a} {v}.", "The {a} for {n} is {v}.", "Remember: the {a} of {n} is {v}.",
-               "As everyone knows, {n} has the {a} {v}.", "Note that the {a} of {n} is {v}.", "For {n} the {a} is {v}.",
+NEEDLE_FACT = ["The {a} of {n} is {v}.", "The {a} of {n} is {v}.", "Remember that the {a} of {n} is {v}.",
+               "As everyone knows, the {a} of {n} is {v}.", "Note that the {a} of {n} is {v}.",
                "It is a fact that the {a} of {n} is {v}."]
-NEEDLE_FACT_HELD = ["By the way, the {a} of {n} is {v}.", "Keep in mind that the {a} for {n} is {v}.",
-                    "They say that {n} has the {a} {v}.", "In the end the {a} of {n} is {v}.",
-                    "Do not forget: {n} has the {a} {v}.", "Between us, the {a} for {n} is {v}."]
-NEEDLE_ASK = ["What is the {a} of {n}?", "Tell me the {a} of {n}.", "Which {a} has {n}?", "What {a} does {n} have?",
-              "Find the {a} of {n}.", "Give me the {a} for {n}.", "The {a} of {n}?", "Say the {a} of {n}."]
-NEEDLE_ASK_HELD = ["Can you name the {a} of {n}?", "I forgot the {a} of {n}. What is it?", "Look up the {a} for {n}.",
+NEEDLE_FACT_HELD = ["By the way, the {a} of {n} is {v}.", "Keep in mind that the {a} of {n} is {v}.",
+                    "They say that the {a} of {n} is {v}.", "In the end the {a} of {n} is {v}.",
+                    "Do not forget that the {a} of {n} is {v}.", "Between us, the {a} of {n} is {v}."]
+NEEDLE_ASK = ["What is the {a} of {n}?", "Tell me the {a} of {n}.", "The {a} of {n}?", "Find the {a} of {n}.",
+              "Give me the {a} of {n}.", "Say the {a} of {n}.", "Now, what is the {a} of {n}?", "Do tell the {a} of {n}."]
+NEEDLE_ASK_HELD = ["Can you name the {a} of {n}?", "I forgot the {a} of {n}?", "Look up the {a} of {n}.",
                    "According to the text, what is the {a} of {n}?", "Please report the {a} of {n}.",
                    "Do you know the {a} of {n}?"]
 FILLER = ["The {w} was near the {x}.", "A {w} and a {x} came by.", "Some people like {w} more than {x}.",

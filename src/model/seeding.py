@@ -2,14 +2,16 @@
 
 Every task of this language rests on one circuit: find where the current token stood before and take what followed it.
 Growing it from noise costs millions of tokens, which a CPU does not have, so the first two attentions start as a rough
-version of it: heads of block 0 look one token back and write a short code of that token; heads of block 1 look for the
-code of the current token and copy. Training is free to change all of it, and does.
+version of it: heads of block 0 look one and two tokens back and write a short code of what they see; heads of block 1
+look for the code of the current token and copy what followed it; heads of block 2 copy the value behind a name. Training
+is free to change all of it, and does.
 """
 import math
 
 import torch
 
 SCALE = 0.06  # the size of an embedding's entries
+SHARPNESS = 2.3
 CONSTANT = 4.0  # one dimension holds a constant, in units of SCALE, for heads that look at a fixed distance
 
 
@@ -30,17 +32,18 @@ def seed_copying(model, seed=3):
     fast = [i for i in range(half) if frequencies[i] > 0.009]
     slots = slow + [i + half for i in slow]
     code = len(slots)
-    body = hidden - hidden // 4  # dimensions of the token itself; behind them the code, and the constant at the end
+    body = hidden - hidden // 16 - 2 * code  # the token itself; behind it two codes, a little room, the constant
     embed = model.model.embed_tokens.weight
     embed[:, body:] = 0
     embed[:, hidden - 1] = CONSTANT * SCALE
-    projection = orthonormal(code, body, generator) * math.sqrt(body / code)
+    project = orthonormal(code, body, generator)
 
+    # Block 0: heads that look one, two and three tokens back; the first two write a code of what they see.
     rms = SCALE * math.sqrt((body + CONSTANT ** 2) / hidden)
     first = model.model.layers[0].self_attn
     look = 7.7 / (CONSTANT * SCALE / rms)
-    for head, distance in ((0, 1), (1, 2)):
-        at = head * dim
+    for head in range(3):
+        at, distance = head * dim, head + 1
         for w in (first.q_proj.weight, first.k_proj.weight):
             w[at:at + dim] *= 0.1
         for i in fast:
@@ -48,22 +51,32 @@ def seed_copying(model, seed=3):
             first.k_proj.weight[at + i, hidden - 1] = look
             first.q_proj.weight[at + i, hidden - 1] = look * math.cos(angle)
             first.q_proj.weight[at + half + i, hidden - 1] = -look * math.sin(angle)
-    first.v_proj.weight[:dim] = 0
-    first.v_proj.weight[:code, :body] = projection * math.sqrt(code / body)
-    gain = 3 * SCALE / (SCALE / rms * math.sqrt(code / body) * math.sqrt(body / code))
-    for j in range(code):
-        first.o_proj.weight[body + j, j] = gain
+        if distance < 3:
+            first.v_proj.weight[at:at + dim] = 0
+            first.v_proj.weight[at:at + code, :body] = project
+            for j in range(code):
+                first.o_proj.weight[body + head * code + j, at + j] = 3 * rms
 
-    second = model.model.layers[1].self_attn
-    keep = orthonormal(min(body, (heads - 1) * dim), body, generator)
-    for head in range(heads - 1):
-        at = head * dim
-        for w in (second.q_proj.weight, second.k_proj.weight):
-            w[at:at + dim] = 0
+    def copier(attention, head, kv_head, query_of, key_of, part):
+        """A head that goes where the key's code equals the query's, and copies a part of the token found there."""
+        q_at, k_at = head * dim, kv_head * dim
+        attention.q_proj.weight[q_at:q_at + dim] = 0
+        attention.k_proj.weight[k_at:k_at + dim] = 0
+        attention.v_proj.weight[k_at:k_at + dim] = 0
         for j, slot in enumerate(slots):
-            second.q_proj.weight[at + slot, :body] = 2.3 * projection[j] * math.sqrt(code / body)
-            second.k_proj.weight[at + slot, body + j] = 2.3
-        part = keep[head * dim:(head + 1) * dim]
-        second.v_proj.weight[at:at + len(part)] = 0
-        second.v_proj.weight[at:at + len(part), :body] = part
-        second.o_proj.weight[:body, at:at + len(part)] = 3 * SCALE / 0.66 * part.T
+            if query_of is None:
+                attention.q_proj.weight[q_at + slot, :body] = SHARPNESS * project[j]
+            else:
+                attention.q_proj.weight[q_at + slot, body + query_of * code + j] = SHARPNESS / 3
+            attention.k_proj.weight[k_at + slot, body + key_of * code + j] = SHARPNESS
+        attention.v_proj.weight[k_at:k_at + len(part), :body] = part
+        attention.o_proj.weight[:body, q_at:q_at + len(part)] = 4.5 * SCALE * part.T
+
+    keep = orthonormal(body, body, generator)
+    parts = [keep[i:i + dim] for i in range(0, body, dim)]
+    # Block 1: what followed the current token when it stood before.
+    for head, part in enumerate(parts[:heads]):
+        copier(model.model.layers[1].self_attn, head, head, None, 0, part)
+    # Block 2: what stood two behind the token before this one, as a value does behind its name and a mark.
+    for kv_head, part in enumerate(parts[:heads // 2]):
+        copier(model.model.layers[2].self_attn, 2 * kv_head, kv_head, 0, 1, part)

@@ -22,7 +22,7 @@ def target_text(turn, thinking):
 
 # ---------------------------------------------------------------- arithmetic
 
-PLACES = ["ones", "tens", "hundreds", "thousands"]
+PLACES = ["ones", "tens", "hundreds"]
 
 
 def arith_pair(lang):
@@ -41,31 +41,30 @@ def arith_pair(lang):
 
 
 def arith_steps(op, a, b):
-    """The written method, column by column from the right."""
+    """The written method, column by column from the right; every line has a fixed shape, whatever the numbers."""
     if op == "*":
         return a * b, f"{a}*{b}={a * b}"
-    lines, carry = [], 0
-    x, y = str(a)[::-1], str(b)[::-1]
-    for i in range(max(len(x), len(y))):
-        p = int(x[i]) if i < len(x) else 0
-        q = int(y[i]) if i < len(y) else 0
+    lines, carry = [f"{a:03d}{op}{b:03d}"], 0
+    x, y = f"{a:03d}"[::-1], f"{b:03d}"[::-1]
+    for place, p, q in zip(PLACES, map(int, x), map(int, y)):
         if op == "+":
             s = p + q + carry
-            lines.append(f"{PLACES[i]} {p}+{q}+{carry}={s}")
+            lines.append(f"{place} {p}+{q}+{carry}={s:02d}")
             carry = s // 10
         else:
             s = p - q - carry
             borrow = 1 if s < 0 else 0
-            lines.append(f"{PLACES[i]} {p}-{q}-{carry}={s + 10 * borrow} borrow {borrow}")
+            lines.append(f"{place} {p}-{q}-{carry}={borrow}{s + 10 * borrow}")
             carry = borrow
     return (a + b if op == "+" else a - b), "\n".join(lines)
 
 
 def arithmetic(lang, thinking):
     turns = []
-    for _ in range(1 if lang.held or lang.chance(0.25) else (3 if thinking else 6)):
+    for _ in range(1 if lang.held or lang.chance(0.5) else 3):
         op, a, b = arith_pair(lang)
-        expr = lang.choice(P.ARITH_EXPR[op]).format(a=a, b=b)
+        forms = P.ARITH_EXPR_RICH if lang.rich and lang.chance(0.3) else P.ARITH_EXPR
+        expr = lang.choice(forms[op]).format(a=a, b=b)
         text = lang.phrase(P.ARITH_OPEN, P.ARITH_OPEN_HELD).format(e=expr)
         text += lang.phrase(P.ARITH_CLOSE, P.ARITH_CLOSE_HELD)
         if not lang.held and lang.chance(0.2):
@@ -74,7 +73,7 @@ def arithmetic(lang, thinking):
             text = text[0].upper() + text[1:]
         result, steps = arith_steps(op, a, b)
         lang.pairs.append([op, a, b])
-        turns.append({"user": text, "think": steps, "answer": str(result)})
+        turns.append({"user": text, "think": steps, "answer": str(result) if thinking else f"{a} {op} {b} = {result}"})
     return {"task": "arithmetic", "thinking": thinking, "tools": [], "turns": turns}
 
 
@@ -88,7 +87,7 @@ def noise(lang):
 
 def make_param(lang):
     name = lang.word()
-    if lang.chance(0.3):
+    if lang.chance(0.2):
         name += "_" + lang.word()
     kind = "string" if lang.chance(0.68) else lang.choice(["integer", "integer", "integer", "number"])
     return {"name": name, "type": kind}
@@ -96,11 +95,6 @@ def make_param(lang):
 
 def make_tool(lang, verb, noun):
     name = f"{verb}_{noun}"
-    r = lang.rng.random()
-    if r < 0.15:
-        name = f"{verb}_{lang.word()}_{noun}"
-    elif r < 0.22:
-        name = f"{noun}_{verb}"
     params, seen = [], set()
     for _ in range(lang.choice([1, 1, 1, 2, 2, 3])):
         param = make_param(lang)
@@ -136,40 +130,35 @@ def param_value(lang, kind):
     if kind == "number":
         text = lang.digits(1, 3) + "." + str(lang.rng.randint(1, 9))
         return float(text), text
-    if lang.chance(0.65):
-        value = lang.text_value()
-        return value, lang.choice(['"{}"', '"{}"', "'{}'"]).format(value)
-    value = lang.text_value(spaces=False)
-    return value, value
+    value = lang.text_value()
+    if lang.rich and " " not in value and lang.chance(0.2):
+        return value, value
+    return value, f'"{value}"'
 
 
-def request(lang, tool, lower_start=True):
+def request(lang, tool):
     """One request for a tool: the words of its name, then each parameter by name with its value."""
     arguments, said = {}, []
-    assign = lang.choice(P.TOOL_ASSIGN)
+    assign = lang.choice(P.TOOL_ASSIGN_RICH if lang.rich and lang.chance(0.4) else P.TOOL_ASSIGN)
     for p in tool["params"]:
         value, spelled = param_value(lang, p["type"])
         arguments[p["name"]] = value
-        label = p["name"] if lang.chance(0.3) else p["name"].replace("_", " ")
+        label = p["name"].replace("_", " ") if lang.rich and lang.chance(0.4) else p["name"]
         said.append(assign.format(p=label, v=spelled))
-    order = list(range(len(said)))
-    if lang.chance(0.3):
-        lang.rng.shuffle(order)
-    said = [said[i] for i in order]
-    joiner = lang.choice([", ", " and ", ", "])
-    args = said[0] if len(said) == 1 else joiner.join(said[:-1]) + lang.choice([" and ", ", ", ", and "]) + said[-1]
-    parts = tool["name"].split("_")
-    if lang.chance(0.12):
-        words = lang.choice(["call ", "use ", "run "]) + tool["name"]
-    else:
-        words = parts[0] + lang.choice([" ", " the ", " a ", " my "]) + " ".join(parts[1:])
-    sep = lang.phrase(P.TOOL_SEP, P.TOOL_SEP_HELD)
-    return words + sep + args + (")" if sep == " (" else ""), {"name": tool["name"], "arguments": arguments}
+    if lang.rich and lang.chance(0.2):
+        lang.rng.shuffle(said)
+    args = ", ".join(said)
+    if len(said) > 1 and lang.chance(0.2):
+        args = ", ".join(said[:-1]) + " and " + said[-1]
+    verb, noun = tool["name"].split("_")
+    words = verb + lang.choice([" ", " the ", " the ", " a ", " my "]) + noun
+    return words + lang.phrase(P.TOOL_SEP, P.TOOL_SEP_HELD) + args, {"name": tool["name"], "arguments": arguments}
 
 
 def tools_task(kind):
     def make(lang, thinking):
-        n = lang.choice([2, 3, 4, 5] if lang.held else [2, 2, 2, 3, 3, 4, 5])
+        full = lang.held or lang.rich
+        n = lang.choice([2, 3, 4, 5] if full else [2, 2, 2, 2, 3, 3, 4, 5])
         verbs = lang.distinct(lang.word, n + 1)
         nouns = lang.distinct(lang.word, n + 1, verbs)
         for i in range(1, n + 1):
@@ -181,7 +170,8 @@ def tools_task(kind):
         tools = [make_tool(lang, v, o) for v, o in zip(verbs, nouns)]
         lang.rng.shuffle(tools)
         absent, tools = tools[0], tools[1:]
-        style = {"text": lang.chance(0.5), "param_text": lang.chance(0.12), "required": lang.chance(0.35)}
+        style = {"text": lang.chance(0.5 if full else 0.25), "param_text": lang.chance(0.12 if full else 0.06),
+                 "required": lang.chance(0.4 if full else 0.2)}
         turns = []
         for i in range(1 if lang.held or lang.chance(0.25) else 4):
             what = kind if i == 0 else lang.choice(["tool_call", "tool_call", "two_calls", "no_tool"])
@@ -200,7 +190,7 @@ def tools_task(kind):
                 body = one + lang.phrase(P.TOOL_THEN, P.TOOL_THEN_HELD) + two
                 answer, think = [first, second], first["name"] + "\n" + second["name"]
             text = opener + body
-            text = (text[0].upper() + text[1:] if lang.chance(0.6) else text) + lang.choice(["", ".", ".", "?"])
+            text = (text[0].upper() + text[1:] if lang.chance(0.4) else text) + lang.choice(["", ".", "."])
             turns.append({"user": text, "think": think, "answer": answer})
         return {"task": kind, "thinking": thinking, "tools": [tool_schema(lang, t, style) for t in tools],
                 "turns": turns}
@@ -214,33 +204,25 @@ def routing(lang, thinking):
     labels = lang.distinct(lang.word, n)
     if lang.chance(0.15):
         labels = [a + "_" + b for a, b in zip(labels, lang.distinct(lang.word, n))]
-    elif lang.chance(0.15):
-        labels = [a.capitalize() for a in labels]
     flat = set(labels)
-    keys = []
-    with_keys = lang.chance(0.8)
-    for _ in labels:
-        some = lang.distinct(lang.word, lang.rng.randint(1, 3), flat)
-        flat.update(some)
-        keys.append(some)
-    if with_keys:
-        form = lang.choice(["{} ({})", "{} ({})", "{}: {}", "{} = {}"])
-        listed = [form.format(a, ", ".join(k)) for a, k in zip(labels, keys)]
-        joiner = "; " if form != "{} ({})" else lang.choice([", ", "; "])
-    else:
-        listed, joiner = labels, ", "
+    rules = []
+    for label in labels:
+        words = lang.distinct(lang.word, lang.choice([1, 1, 2]), flat)
+        flat.update(words)
+        rules += [(word, label) for word in words]
+    lang.rng.shuffle(rules)
+    form = lang.choice(["{}: {}", "{} = {}", "{} -> {}"])
+    listed = lang.choice(["; ", ", ", "\n"]).join(form.format(*rule) for rule in rules)
     gap = lang.choice([" ", "\n"])
     opener = lang.phrase(P.ROUTE_OPEN, P.ROUTE_OPEN_HELD)
-    rules = lang.phrase(P.ROUTE_LABELS, P.ROUTE_LABELS_HELD) + joiner.join(listed) + "." + gap
+    head = lang.phrase(P.ROUTE_LABELS, P.ROUTE_LABELS_HELD) + listed + "." + gap
     turns = []
     for i in range(1 if lang.held or lang.chance(0.4) else 3):
-        target = lang.rng.randrange(n)
-        word = lang.choice(keys[target]) if with_keys and lang.chance(0.85) else labels[target]
-        said = (word.replace("_", " ") if lang.chance(0.5) else word).lower()
+        said, label = lang.choice(rules)
         text = lang.phrase(P.ROUTE_TEXT, P.ROUTE_TEXT_HELD) + support_message(lang, said, flat)
         if i == 0:
-            text = (opener + gap if opener else "") + rules + text
-        turns.append({"user": text, "think": said, "answer": labels[target]})
+            text = (opener + gap if opener else "") + head + text
+        turns.append({"user": text, "think": said, "answer": label})
     return {"task": "routing", "thinking": thinking, "tools": [], "turns": turns}
 
 
@@ -260,15 +242,13 @@ def extraction(lang, thinking):
 
     def field():
         r = lang.rng.random()
-        return lang.word() if r < 0.7 else lang.word() + lang.choice([" ", "_"]) + lang.word()
+        return lang.word() if r < 0.8 else lang.word() + "_" + lang.word()
 
     fields = lang.distinct(field, n)
     values = [lang.text_value() for _ in fields]
-    form, joiner, end = lang.choice([("{}: {}", "; ", ""), ("{}: {}", ", ", ""), ("{}: {}", "\n", ""),
-                                     ("{} = {}", ", ", ""), ("{} = {}", "; ", ""), ("the {} is {}", ". ", "."),
-                                     ("{} is {}", ", ", "."), ('{} "{}"', ", ", ""), ('{}: "{}"', ", ", "")])
-    body = joiner.join(form.format(f, v) for f, v in zip(fields, values)) + end
-    body = body[0].upper() + body[1:] if form[0] == "t" else body
+    form, joiner = lang.choice([("{}: {}", "; "), ("{}: {}", ", "), ("{}: {}", "\n"), ("{} = {}", ", "),
+                                ("{} = {}", "; "), ('{}: "{}"', ", ")])
+    body = joiner.join(form.format(f, v) for f, v in zip(fields, values))
     label = lang.phrase(P.EXTRACT_TEXT, P.EXTRACT_TEXT_HELD)
     asked = lang.rng.sample(range(n), 1 if lang.held or lang.chance(0.4) else min(n, 3))
     turns = []

@@ -25,22 +25,8 @@ import seeding
 import tokenizer as tok
 from quick import quick_scores
 
-STAGES = [  # from this share of the run on, the weights of the tasks
-    (0.00, {"copying": 5.0, "extraction": 2.5, "arithmetic": 2.0, "routing": 1.0, "tool_call": 0.3, "needle": 0.5}),
-    (0.05, {"copying": 1.0, "extraction": 2.0, "arithmetic": 3.0, "routing": 2.0, "tool_call": 1.5, "two_calls": 0.3,
-            "no_tool": 0.3, "needle": 0.8}),
-    (0.35, {"copying": 0.2, "extraction": 1.2, "arithmetic": 3.0, "routing": 1.6, "tool_call": 1.5, "two_calls": 0.8,
-            "no_tool": 0.7, "needle": 0.6, "needle_mid": 0.04}),
-    (0.65, {"extraction": 1.0, "arithmetic": 3.0, "routing": 1.6, "tool_call": 1.5, "two_calls": 1.0,
-            "no_tool": 0.8, "needle": 0.4, "needle_mid": 0.1, "needle_long": 0.02}),
-]
-DEVICE_DEFAULTS = {"cpu": dict(tokens=2048, muon_lr=0.02, adam_lr=0.004),
-                   "cuda": dict(tokens=65536, muon_lr=0.02, adam_lr=0.004)}
-
-
-def stage_mix(share, override):
-    mix = [m for start, m in STAGES if share >= start][-1]
-    return {**mix, **override}
+DEVICE_DEFAULTS = {"cpu": dict(tokens=1024, muon_lr=0.02, adam_lr=0.004, workers=0, rich=False),
+                   "cuda": dict(tokens=65536, muon_lr=0.02, adam_lr=0.004, workers=12, rich=True)}
 
 
 def schedule(share):
@@ -62,6 +48,7 @@ def arguments():
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--tokens", type=int, help="tokens in a batch, each process")
     parser.add_argument("--procs", type=int, default=1, help="processes of one thread each (CPU only)")
+    parser.add_argument("--workers", type=int, help="processes that write batches")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--eval-minutes", type=float, default=5)
@@ -115,16 +102,22 @@ def run(rank, args, meeting):
             o.load_state_dict(s)
         state = saved["state"]
     forward = torch.compile(model, dynamic=True) if args.compile else model
-    batches = data.Batches(tokenizer, args.seed + 1000003 * state["steps"] + 7919 * rank,
-                           args.tokens or defaults["tokens"])
+    seed = args.seed + 1000003 * state["steps"] + 7919 * rank
+    tokens = args.tokens or defaults["tokens"]
+    workers = defaults["workers"] if args.workers is None else args.workers
+    batches = (data.ParallelBatches(workers, seed, tokens, defaults["rich"]) if workers
+               else data.Batches(tokenizer, seed, tokens, defaults["rich"]))
     limit = args.minutes * 60
     started, before = time.time(), state["seconds"]
     next_eval, next_save = before + args.eval_minutes * 60, before + 60
     losses, last_print = [], time.time()
     while state["seconds"] < limit:
         share = state["seconds"] / limit
-        override = json.loads((out / "mix.json").read_text()) if (out / "mix.json").exists() else {}
-        batches.mix = stage_mix(share, override)
+        if workers:
+            batches.share.value = share
+        else:
+            override = json.loads((out / "mix.json").read_text()) if (out / "mix.json").exists() else {}
+            batches.mix = data.stage_mix(share, override)
         for o, rates in zip(optimizers, peaks):
             for group, peak in zip(o.param_groups, rates):
                 group["lr"] = peak * schedule(share)
