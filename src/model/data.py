@@ -12,12 +12,10 @@ from lang import Lang
 
 STAGES = [  # from this share of the run on, the weights of the tasks
     (0.00, {"copying": 4.0, "extraction": 2.5, "arithmetic": 2.0, "routing": 1.0, "tool_call": 0.3, "needle": 0.5}),
-    (0.04, {"copying": 0.7, "extraction": 1.6, "arithmetic": 3.0, "routing": 2.0, "tool_call": 1.4, "two_calls": 0.4,
+    (0.04, {"copying": 0.6, "extraction": 1.6, "arithmetic": 2.5, "routing": 2.0, "tool_call": 1.5, "two_calls": 0.4,
             "no_tool": 0.4, "needle": 0.7}),
-    (0.40, {"copying": 0.1, "extraction": 1.0, "arithmetic": 3.0, "routing": 1.6, "tool_call": 1.3, "two_calls": 0.7,
-            "no_tool": 0.7, "needle": 0.6, "needle_mid": 0.04}),
-    (0.70, {"extraction": 0.8, "arithmetic": 3.0, "routing": 1.4, "tool_call": 1.3, "two_calls": 0.8,
-            "no_tool": 0.8, "needle": 0.4, "needle_mid": 0.08, "needle_long": 0.02}),
+    (0.55, {"copying": 0.1, "extraction": 1.2, "arithmetic": 2.5, "routing": 1.6, "tool_call": 1.5, "two_calls": 0.7,
+            "no_tool": 0.6, "needle": 0.6, "needle_mid": 0.03}),
 ]
 LONGEST = 4600  # positions that training covers
 

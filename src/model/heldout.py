@@ -34,11 +34,15 @@ def line_of(lang, kind, index, conversation):
     }
 
 
-def make(kind, task, thinking, count):
+def make_both(kind, task, thinking, count):
     lang = Lang(random.Random("held-out " + kind), held=True)
     for index in range(count):
         conversation = tasks.sample(lang, task, thinking)
-        yield line_of(lang, kind, index, conversation)
+        yield line_of(lang, kind, index, conversation), conversation
+
+
+def make(*kind):
+    return (line for line, _ in make_both(*kind))
 
 
 def needles(count):

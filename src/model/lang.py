@@ -3,6 +3,7 @@
 A word, a number pair or a phrasing belongs to one side for good: the side is a function of the thing itself
 (a checksum), so no sample drawn on one side can use anything from the other.
 """
+import json
 import random
 import zlib
 from pathlib import Path
@@ -26,6 +27,18 @@ def pair_is_held(op, a, b):
 
 TRAIN_WORDS = [w for w in WORDS if not word_is_held(w)]
 HELD_WORDS = [w for w in WORDS if word_is_held(w)]
+
+
+def vocabulary_pieces():
+    """Pieces of words that are tokens. Words put together from them make every token a thing to copy."""
+    path = Path(__file__).with_name("tokenizer.json")
+    if not path.exists():
+        return []
+    vocab = json.loads(path.read_text())["model"]["vocab"]
+    return sorted(t for t in vocab if t.isascii() and t.isalpha() and t.islower() and 2 <= len(t) <= 5)
+
+
+PIECES = vocabulary_pieces()
 
 
 class Lang:
@@ -68,8 +81,18 @@ class Lang:
                 self.used.append(word)
                 return word
 
+    def pieced(self):
+        while True:
+            word = "".join(self.rng.choice(PIECES) for _ in range(self.choice([1, 1, 2, 2, 3])))
+            if 3 <= len(word) <= 10 and word_is_held(word) == self.held:
+                self.used.append(word)
+                return word
+
     def word(self):
-        return self.real() if self.chance(0.65) else self.pseudo()
+        r = self.rng.random()
+        if self.held or not PIECES:
+            return self.real() if r < 0.7 else self.pseudo()
+        return self.real() if r < 0.45 else self.pieced() if r < 0.9 else self.pseudo()
 
     def name(self):
         return self.word().capitalize()
