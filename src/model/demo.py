@@ -1,4 +1,4 @@
-"""Picks the prompts of the demo: plain prompts of every task, those that the checkpoint answers right first.
+"""Picks the prompts of the demo: plain prompts of every task, those that the checkpoint answers right.
 
     python demo.py --checkpoint checkpoint
 """
@@ -11,7 +11,7 @@ from evaluate import Checkpoint
 from quick import exact
 
 HERE = Path(__file__).parent
-EACH = 3
+WANTED = 21
 
 
 def tool(name, **params):
@@ -104,10 +104,11 @@ def main():
                          {"role": "user", "content": user}],
             "tools": tools, "expect": {"calls": answer} if isinstance(answer, list) else {"content": answer}}))
     chosen = []
-    for right, line in sorted(lines, key=lambda item: not item[0]):
-        if count.get(line["task"], 0) < EACH and right:
-            count[line["task"]] = count.get(line["task"], 0) + 1
-            chosen.append(line)
+    for most in range(1, len(lines)):  # one of each task in turn, until there are enough
+        for right, line in lines:
+            if right and line not in chosen and count.get(line["task"], 0) < most and len(chosen) < WANTED:
+                count[line["task"]] = most
+                chosen.append(line)
     (HERE / "demo-prompts.jsonl").write_text("".join(json.dumps(x, ensure_ascii=False) + "\n" for x in chosen))
     print("right:", sum(r for r, _ in lines), "of", len(lines), "chosen:", count)
 
