@@ -79,7 +79,7 @@ public final class AvroDeserializer<T extends SpecificRecord> implements Deseria
     BoundedDecoder in = new BoundedDecoder(data, framed.offset());
     T event;
     try {
-      event = new BoundedReader<T>(writer, EventTypes.schemaOf(type)).read(null, in);
+      event = new BoundedReader<T>(writer, EventTypes.schemaOf(type), in.left()).read(null, in);
     } catch (IOException | RuntimeException e) {
       throw new BadRecordException(
           "the record on topic "

@@ -7,6 +7,7 @@ import java.util.HashMap;
 import java.util.Map;
 import org.apache.avro.specific.SpecificRecord;
 import org.apache.kafka.common.config.ConfigException;
+import org.apache.kafka.common.errors.InvalidConfigurationException;
 import org.apache.kafka.common.errors.SerializationException;
 import org.apache.kafka.common.header.Headers;
 import org.apache.kafka.common.serialization.Deserializer;
@@ -51,29 +52,62 @@ public final class EventSerdes {
     serde.configure(all, false);
     // Makes sure that Avro trusts the event's class whichever data model the serde brings.
     EventTypes.data().getSchema(type);
-    return new Typed<>(type, serde);
+    return new Typed<>(type, serde, Secrets.of(RegistryConfig.urls(settings)));
   }
 
-  /** Tells apart by their causes failures that come as one type. */
-  private static SerializationException classified(String topic, RuntimeException e) {
+  /** What reading a record failed of, told apart by causes: the failures come as one type. */
+  private static SerializationException readFailure(String topic, RuntimeException e) {
     if (e instanceof BadRecordException || e instanceof RegistryUnavailableException) {
       return (SerializationException) e;
     }
     for (Throwable cause = e; cause != null; cause = cause.getCause()) {
-      if (cause instanceof RestClientException rest && !Registry.blamesTheRecord(rest)) {
-        return new RegistryUnavailableException("the schema registry failed: " + cause, e);
+      if (isRefusal(cause)) {
+        return outage(cause, e);
       }
-      if (cause instanceof RestClientException || cause instanceof EOFException) {
+      if (cause instanceof RestClientException rest) {
+        if (Registry.blamesTheRecord(rest)) {
+          break;
+        }
+        return outage(cause, e);
+      }
+      if (cause instanceof EOFException) {
         break;
       }
       if (cause instanceof IOException) {
-        return new RegistryUnavailableException("the schema registry failed: " + cause, e);
+        return outage(cause, e);
       }
     }
     return new BadRecordException("the record on topic " + topic + " is unreadable: " + e, e);
   }
 
-  private record Typed<T extends SpecificRecord>(Class<T> type, Serde<?> serde)
+  /**
+   * What writing an event failed of. Nothing that the registry answers is the event's fault: the
+   * schema is ours, and where a subject does not have it, somebody can still register it.
+   */
+  private static SerializationException writeFailure(String topic, RuntimeException e) {
+    if (e instanceof BadRecordException || e instanceof RegistryUnavailableException) {
+      return (SerializationException) e;
+    }
+    for (Throwable cause = e; cause != null; cause = cause.getCause()) {
+      if (isRefusal(cause)
+          || cause instanceof RestClientException
+          || cause instanceof IOException) {
+        return outage(cause, e);
+      }
+    }
+    return new BadRecordException("the event for topic " + topic + " cannot be written: " + e, e);
+  }
+
+  /** Confluent's serdes drop the registry's answer for this where its code is of three digits. */
+  private static boolean isRefusal(Throwable e) {
+    return e instanceof InvalidConfigurationException;
+  }
+
+  private static RegistryUnavailableException outage(Throwable cause, RuntimeException e) {
+    return new RegistryUnavailableException("the schema registry failed: " + cause, e);
+  }
+
+  private record Typed<T extends SpecificRecord>(Class<T> type, Serde<?> serde, Secrets secrets)
       implements Serde<T> {
 
     @Override
@@ -86,7 +120,7 @@ public final class EventSerdes {
           try {
             return inner.serialize(topic, event);
           } catch (RuntimeException e) {
-            throw classified(topic, e);
+            throw secrets.hide(writeFailure(topic, e));
           }
         }
 
@@ -95,7 +129,7 @@ public final class EventSerdes {
           try {
             return inner.serialize(topic, headers, event);
           } catch (RuntimeException e) {
-            throw classified(topic, e);
+            throw secrets.hide(writeFailure(topic, e));
           }
         }
       };
@@ -110,7 +144,7 @@ public final class EventSerdes {
           try {
             return cast(topic, inner.deserialize(topic, data));
           } catch (RuntimeException e) {
-            throw classified(topic, e);
+            throw secrets.hide(readFailure(topic, e));
           }
         }
 
@@ -119,7 +153,7 @@ public final class EventSerdes {
           try {
             return cast(topic, inner.deserialize(topic, headers, data));
           } catch (RuntimeException e) {
-            throw classified(topic, e);
+            throw secrets.hide(readFailure(topic, e));
           }
         }
       };

@@ -17,13 +17,17 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.function.LongSupplier;
+import java.util.function.Supplier;
+import java.util.stream.Collectors;
 import org.apache.avro.Schema;
 import org.apache.kafka.common.config.ConfigException;
 import org.jspecify.annotations.Nullable;
 
 /**
  * The registry as the serde needs it: two questions, asked once each, and every failure told apart
- * by what the caller must do about it. Safe for several threads. Its serde owns and closes it.
+ * by what the caller must do about it. An outage is told at once for a while after it: see {@link
+ * CircuitBreaker}. Safe for several threads. Its serde owns and closes it.
  */
 final class Registry implements Closeable {
   private static final int CACHED_SCHEMAS = 1000;
@@ -35,6 +39,9 @@ final class Registry implements Closeable {
 
   private final SchemaRegistryClient client;
   private final @Nullable RestService rest;
+  private final Secrets secrets;
+  private final CircuitBreaker breaker;
+  // Without credentials.
   private final String where;
   private final boolean autoRegister;
 
@@ -51,37 +58,58 @@ final class Registry implements Closeable {
 
   /** Uses a client that the caller made; GUIDs cannot be looked up through it. */
   Registry(SchemaRegistryClient client, boolean autoRegister) {
-    this(client, null, client.getClass().getSimpleName(), autoRegister);
+    this(client, null, List.of(client.getClass().getSimpleName()), autoRegister, System::nanoTime);
   }
 
   private Registry(
-      SchemaRegistryClient client, @Nullable RestService rest, String where, boolean autoRegister) {
+      SchemaRegistryClient client,
+      @Nullable RestService rest,
+      List<String> urls,
+      boolean autoRegister,
+      LongSupplier nanoTime) {
     this.client = client;
     this.rest = rest;
-    this.where = where;
+    this.secrets = Secrets.of(urls);
+    this.where = urls.stream().map(Secrets::without).collect(Collectors.joining(","));
     this.autoRegister = autoRegister;
+    this.breaker = new CircuitBreaker(nanoTime);
   }
 
   /** Makes the client; asks the registry nothing yet. */
   static Registry connect(RegistryConfig config) {
-    String where = String.join(",", config.urls());
-    if (where.startsWith("mock://")) {
+    return connect(config, System::nanoTime);
+  }
+
+  /** With a clock that never goes back, in nanoseconds. */
+  static Registry connect(RegistryConfig config, LongSupplier nanoTime) {
+    List<String> urls = config.urls();
+    String all = String.join(",", urls);
+    if (all.startsWith("mock://")) {
       SchemaRegistryClient mock =
           MockSchemaRegistry.getClientForScope(
-              where.substring("mock://".length()), List.of(new AvroSchemaProvider()));
-      return new Registry(mock, null, where, config.autoRegister());
+              all.substring("mock://".length()), List.of(new AvroSchemaProvider()));
+      return new Registry(mock, null, urls, config.autoRegister(), nanoTime);
     }
     try {
-      RestService rest = new RestService(config.urls());
+      RestService rest = new RestService(urls);
       SchemaRegistryClient client =
           new CachedSchemaRegistryClient(
               rest, CACHED_SCHEMAS, List.of(new LimitedAvroProvider()), config.client(), Map.of());
-      return new Registry(client, rest, where, config.autoRegister());
+      return new Registry(client, rest, urls, config.autoRegister(), nanoTime);
     } catch (LinkageError e) {
       throw new ConfigException(
           "the schema registry client "
               + "does not support these settings with this version of Kafka's client: "
               + e);
+    }
+  }
+
+  /** Asks unless there has just been an outage; what it throws tells no secret. */
+  private <T> T ask(Supplier<T> question) {
+    try {
+      return breaker.ask(question);
+    } catch (BadRecordException | RegistryUnavailableException e) {
+      throw secrets.hide(e);
     }
   }
 
@@ -98,23 +126,27 @@ final class Registry implements Closeable {
         return known;
       }
     }
-    Schema schema;
+    Schema schema = ask(() -> fetch(ref));
+    synchronized (schemas) {
+      schemas.put(ref, schema);
+    }
+    return schema;
+  }
+
+  private Schema fetch(SchemaRef ref) {
     try {
-      schema =
+      Schema schema =
           switch (ref) {
             case SchemaRef.Id id -> byId(id);
             case SchemaRef.Guid guid -> byGuid(guid);
           };
       SchemaLimits.check(schema);
+      return schema;
     } catch (BadRecordException e) {
       throw new BadRecordException("the record names " + ref + ": " + e.getMessage(), e);
     } catch (StackOverflowError e) {
       throw new BadRecordException("the record names " + ref + ": its schema nests too deep", e);
     }
-    synchronized (schemas) {
-      schemas.put(ref, schema);
-    }
-    return schema;
   }
 
   private Schema byId(SchemaRef.Id ref) {
@@ -196,14 +228,19 @@ final class Registry implements Closeable {
     if (known != null) {
       return known;
     }
-    int id;
+    int id = ask(() -> fetchId(subject, schema));
+    ids.put(key, id);
+    return id;
+  }
+
+  private int fetchId(String subject, Schema schema) {
     try {
       AvroSchema parsed = new AvroSchema(schema);
-      id = autoRegister ? client.register(subject, parsed) : client.getId(subject, parsed);
+      return autoRegister ? client.register(subject, parsed) : client.getId(subject, parsed);
     } catch (RestClientException e) {
       throw switch (e.getStatus()) {
         case CONFLICT, UNPROCESSABLE ->
-            new RegistryUnavailableException(
+            RegistryUnavailableException.refused(
                 "the registry at "
                     + where
                     + " refuses the schema "
@@ -216,7 +253,7 @@ final class Registry implements Closeable {
                     + " remove the other schema",
                 e);
         case NOT_FOUND ->
-            new RegistryUnavailableException(
+            RegistryUnavailableException.refused(
                 "the registry at "
                     + where
                     + " does not have the schema "
@@ -234,8 +271,6 @@ final class Registry implements Closeable {
     } catch (IOException e) {
       throw unavailable("asking for the id of " + subject, e);
     }
-    ids.put(key, id);
-    return id;
   }
 
   private RegistryUnavailableException unavailable(String doing, Exception cause) {

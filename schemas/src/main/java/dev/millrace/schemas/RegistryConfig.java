@@ -56,10 +56,18 @@ record RegistryConfig(
     client.putIfAbsent(READ_TIMEOUT, DEFAULT_READ_TIMEOUT_MS);
     String register = text(settings, AUTO_REGISTER);
     return new RegistryConfig(
-        Arrays.stream(url.split(",")).map(String::strip).filter(u -> !u.isEmpty()).toList(),
+        urls(settings),
         register == null || bool(register),
         Map.copyOf(client),
         eventClass(settings.get(EVENT_CLASS)));
+  }
+
+  /** Of the registry's nodes; none if none are set. */
+  static List<String> urls(Map<String, ?> settings) {
+    String urls = text(settings, URL);
+    return urls == null
+        ? List.of()
+        : Arrays.stream(urls.split(",")).map(String::strip).filter(u -> !u.isEmpty()).toList();
   }
 
   private static boolean bool(String text) {

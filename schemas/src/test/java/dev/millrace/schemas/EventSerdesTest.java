@@ -4,16 +4,22 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import io.confluent.kafka.schemaregistry.client.rest.exceptions.RestClientException;
+import java.io.IOException;
 import java.net.ConnectException;
 import java.util.Map;
+import org.apache.kafka.common.KafkaException;
 import org.apache.kafka.common.config.ConfigException;
+import org.apache.kafka.common.errors.InvalidConfigurationException;
 import org.apache.kafka.common.errors.SerializationException;
+import org.apache.kafka.common.header.internals.RecordHeaders;
 import org.apache.kafka.common.serialization.Deserializer;
 import org.apache.kafka.common.serialization.Serde;
 import org.apache.kafka.common.serialization.Serdes;
 import org.apache.kafka.common.serialization.Serializer;
 import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 class EventSerdesTest {
 
@@ -29,7 +35,7 @@ class EventSerdesTest {
     @Override
     public Serializer<Object> serializer() {
       return (topic, event) -> {
-        throw failure(0);
+        throw failure(((PromptEvent) event).getPriority());
       };
     }
 
@@ -44,12 +50,20 @@ class EventSerdesTest {
       };
     }
 
-    private static SerializationException failure(int which) {
+    private static KafkaException failure(int which) {
+      if (which == 4) {
+        return new InvalidConfigurationException("Unauthorized; error code: 401");
+      }
       @Nullable Exception cause =
           switch (which) {
             case 0 -> new ConnectException("refused");
             case 1 -> new RestClientException("no such schema", 404, 40403);
             case 2 -> new RestClientException("down", 500, 50001);
+            case 5 -> new RestClientException("no such subject", 404, 40401);
+            case 6 -> new RestClientException("no such page", 404, 404);
+            case 7 -> new RestClientException("incompatible", 409, 40901);
+            case 8 -> new IOException("http://ann:s3cret@r is down");
+            case 9 -> new IllegalStateException("not http://ann:s3cret@r");
             default -> new ArrayIndexOutOfBoundsException("bad bytes");
           };
       return new SerializationException("Error", cause);
@@ -57,7 +71,10 @@ class EventSerdesTest {
   }
 
   private static Serde<PromptEvent> foreign() {
-    return EventSerdes.create(PromptEvent.class, Foreign.class.getName(), Map.of());
+    return EventSerdes.create(
+        PromptEvent.class,
+        Foreign.class.getName(),
+        Map.of("schema.registry.url", "http://q,http://ann:s3cret@r"));
   }
 
   private static @Nullable PromptEvent read(int first) {
@@ -83,10 +100,43 @@ class EventSerdesTest {
 
   @Test
   void shouldStallWhenANamedOneCannotReachTheRegistry() {
-    assertThatThrownBy(() -> read(0)).isInstanceOf(RegistryUnavailableException.class);
-    assertThatThrownBy(() -> read(2)).isInstanceOf(RegistryUnavailableException.class);
-    assertThatThrownBy(() -> foreign().serializer().serialize("prompts", new PromptEvent()))
+    for (int which : new int[] {0, 2, 4, 6}) {
+      assertThatThrownBy(() -> read(which)).isInstanceOf(RegistryUnavailableException.class);
+    }
+  }
+
+  private static void write(int which) {
+    PromptEvent event = PromptEvent.newBuilder().setPriority(which).build();
+    byte[] unused = foreign().serializer().serialize("prompts", event);
+  }
+
+  @ParameterizedTest
+  @ValueSource(ints = {0, 1, 2, 4, 5, 6, 7})
+  void shouldStallWhateverTheRegistryAnswersToAWriter(int which) {
+    assertThatThrownBy(() -> write(which)).isInstanceOf(RegistryUnavailableException.class);
+    PromptEvent event = PromptEvent.newBuilder().setPriority(which).build();
+    RecordHeaders headers = new RecordHeaders();
+    assertThatThrownBy(() -> foreign().serializer().serialize("prompts", headers, event))
         .isInstanceOf(RegistryUnavailableException.class);
+  }
+
+  @Test
+  void shouldBlameTheEventThatCannotBeWritten() {
+    assertThatThrownBy(() -> write(3))
+        .isInstanceOf(BadRecordException.class)
+        .hasMessageContaining("the event for topic prompts cannot be written");
+  }
+
+  @Test
+  void shouldTellNoCredentialsOfANamedOnesRegistry() {
+    for (int which : new int[] {8, 9}) {
+      assertThatThrownBy(() -> read(which))
+          .isInstanceOf(which == 8 ? RegistryUnavailableException.class : BadRecordException.class)
+          .hasStackTraceContaining("http://[hidden]@r")
+          .satisfies(e -> assertThat(RegistryTest.trace(e)).doesNotContain("s3cret"));
+      assertThatThrownBy(() -> write(which))
+          .satisfies(e -> assertThat(RegistryTest.trace(e)).doesNotContain("s3cret"));
+    }
   }
 
   @Test

@@ -6,6 +6,7 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import io.confluent.kafka.schemaregistry.avro.AvroSchema;
 import io.confluent.kafka.schemaregistry.client.MockSchemaRegistryClient;
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.List;
 import java.util.SplittableRandom;
 import org.apache.avro.Schema;
@@ -118,23 +119,63 @@ class HostileRecordTest {
   }
 
   @Test
-  void shouldRefuseMoreObjectsThanAnEventMayHold() throws Exception {
-    int count = BoundedReader.MAX_RECORDS + 1;
+  void shouldRefuseMoreStringsThanTheRecordMayTakeMemoryFor() throws Exception {
+    String sampling =
+        """
+        {"type": "record", "name": "PromptSampling", "fields": [
+          {"name": "stop", "type": {"type": "array", "items": "string"}}]}
+        """;
+    assertBad(record("sampling", sampling, zeros(8 << 20, 1)), "too many small parts");
+  }
+
+  @Test
+  void shouldRefuseMoreRecordsThanTheRecordMayTakeMemoryFor() throws Exception {
     String small =
         """
         {"type": "array", "items": {"type": "record", "name": "PromptMessage", "fields": [
           {"name": "content", "type": "string"}]}}
         """;
+    assertBad(record("messages", small, zeros(1 << 20, 1)), "too many small parts");
+  }
+
+  @Test
+  void shouldRefuseMoreMapEntriesThanTheRecordMayTakeMemoryFor() throws Exception {
+    String map = "{\"type\": \"map\", \"values\": \"string\"}";
+    assertBad(record("metadata", map, zeros(1 << 20, 2)), "too many small parts");
+  }
+
+  @Test
+  void shouldReadMillionsOfTokens() throws Exception {
+    int count = 4_000_000;
     byte[] bytes =
-        record(
-            "messages",
-            small,
-            out -> {
-              out.writeLong(count);
-              out.writeFixed(new byte[count]);
-              out.writeLong(0);
-            });
-    assertBad(bytes, "more than " + BoundedReader.MAX_RECORDS + " parts");
+        record("promptTokens", "{\"type\": \"array\", \"items\": \"int\"}", zeros(count, 1));
+    PromptEvent event = serde.deserializer().deserialize(TOPIC, bytes);
+    assertThat(event).isNotNull();
+    assertThat(event.getPromptTokens()).hasSize(count);
+  }
+
+  @Test
+  void shouldReadALongAnswersLogprobs() {
+    List<CompletionTopLogprob> top =
+        Collections.nCopies(20, new CompletionTopLogprob(/* token= */ 5, -0.5f));
+    CompletionEvent event =
+        CompletionEvent.newBuilder()
+            .setLogprobs(Collections.nCopies(60_000, new CompletionLogprob(7, -1f, top)))
+            .build();
+    try (AvroSerde<CompletionEvent> completions =
+        new AvroSerde<>(CompletionEvent.class, registry, /* autoRegister= */ true)) {
+      byte[] bytes = completions.serializer().serialize("completions", event);
+      assertThat(completions.deserializer().deserialize("completions", bytes)).isEqualTo(event);
+    }
+  }
+
+  /** A collection of so many items, each of them zeros. */
+  private static TestBytes.Body zeros(int count, int itemBytes) {
+    return out -> {
+      out.writeLong(count);
+      out.writeFixed(new byte[count * itemBytes]);
+      out.writeLong(0);
+    };
   }
 
   @Test

@@ -1,16 +1,19 @@
 package dev.millrace.schemas;
 
+import static java.nio.charset.StandardCharsets.UTF_8;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.sun.net.httpserver.HttpServer;
+import dev.millrace.schemas.WireFormat.SchemaRef;
 import java.io.IOException;
+import java.io.PrintWriter;
+import java.io.StringWriter;
 import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import java.net.ServerSocket;
 import java.nio.ByteBuffer;
-import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Base64;
 import java.util.HashMap;
@@ -19,7 +22,11 @@ import java.util.Map;
 import java.util.UUID;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
+import java.util.concurrent.atomic.AtomicLong;
+import org.apache.avro.Schema;
+import org.apache.kafka.common.errors.SerializationException;
 import org.apache.kafka.common.header.internals.RecordHeaders;
+import org.assertj.core.api.ThrowableAssert.ThrowingCallable;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -58,7 +65,7 @@ class RegistryTest {
           String authorization = exchange.getRequestHeaders().getFirst("Authorization");
           requests.add(path + (authorization == null ? "" : " " + authorization));
           Answer answer = answers.getOrDefault(path, new Answer(404, "{\"error_code\": 404}"));
-          byte[] body = answer.body().getBytes(StandardCharsets.UTF_8);
+          byte[] body = answer.body().getBytes(UTF_8);
           exchange.sendResponseHeaders(answer.status(), body.length);
           exchange.getResponseBody().write(body);
           exchange.close();
@@ -183,18 +190,128 @@ class RegistryTest {
     }
   }
 
+  private Registry registry(String url, AtomicLong clock) {
+    Map<String, String> settings =
+        Map.of("schema.registry.url", url, "basic.auth.credentials.source", "URL");
+    RegistryConfig config = RegistryConfig.of(settings);
+    return Registry.connect(config, clock::get);
+  }
+
+  private String url(String userInfo) {
+    return "http://" + userInfo + "127.0.0.1:" + server.getAddress().getPort();
+  }
+
+  private static void assertOutage(ThrowingCallable call, String... parts) {
+    assertThatThrownBy(call)
+        .isInstanceOf(RegistryUnavailableException.class)
+        .satisfies(e -> assertThat(e.getMessage()).contains(List.of(parts)));
+  }
+
   @Test
-  void shouldComeBackWhenTheRegistryDoes() {
-    byte[] bytes;
-    try (AvroSerde<PromptEvent> writer = serde()) {
-      bytes = bytes(writer);
+  void shouldFailAtOnceForAWhileAfterAnOutage() throws IOException {
+    answers.put("/schemas/ids/8", new Answer(500, "{\"error_code\": 50001}"));
+    AtomicLong clock = new AtomicLong(Long.MAX_VALUE - 1);
+    try (Registry registry = registry(url(""), clock)) {
+      int known = registry.id("prompts-value", PromptEvent.SCHEMA$);
+      Schema read = registry.schema(new SchemaRef.Id(7));
+      assertOutage(() -> registry.schema(new SchemaRef.Id(8)), "looking up schema id 8");
+      int asked = requests.size();
+
+      clock.addAndGet(CircuitBreaker.PAUSE_MS * 1_000_000 - 1);
+      for (int i = 0; i < 100; i++) {
+        assertOutage(
+            () -> registry.schema(new SchemaRef.Id(8)), "not asked again", "schema id 8", url(""));
+        assertOutage(() -> registry.id("other-value", PromptEvent.SCHEMA$), "not asked again");
+      }
+      // What is known needs no registry.
+      assertThat(registry.id("prompts-value", PromptEvent.SCHEMA$)).isEqualTo(known);
+      assertThat(registry.schema(new SchemaRef.Id(7))).isSameAs(read);
+      assertThat(requests).hasSize(asked);
+
+      clock.addAndGet(1);
+      assertOutage(() -> registry.schema(new SchemaRef.Id(8)), "looking up schema id 8");
+      int askedAgain = requests.size();
+      assertThat(askedAgain).isGreaterThan(asked);
+      assertOutage(() -> registry.schema(new SchemaRef.Id(8)), "not asked again");
+      assertThat(requests).hasSize(askedAgain);
     }
-    try (AvroSerde<PromptEvent> serde = serde()) {
-      answers.put("/schemas/ids/7", new Answer(500, "{\"error_code\": 50001}"));
-      assertUnavailable(serde, bytes, "looking up schema id 7");
-      answers.put("/schemas/ids/7", answers(PromptEvent.SCHEMA$.toString()));
-      assertThat(serde.deserializer().deserialize(TOPIC, bytes)).isEqualTo(Events.prompt());
+  }
+
+  @Test
+  void shouldComeBackWhenTheRegistryDoes() throws IOException {
+    answers.put("/schemas/ids/8", new Answer(500, "{\"error_code\": 50001}"));
+    AtomicLong clock = new AtomicLong();
+    try (Registry registry = registry(url(""), clock)) {
+      assertOutage(() -> registry.schema(new SchemaRef.Id(8)), "looking up schema id 8");
+      answers.put("/schemas/ids/8", answers(PromptEvent.SCHEMA$.toString()));
+      clock.addAndGet(CircuitBreaker.PAUSE_MS * 1_000_000);
+      assertThat(registry.schema(new SchemaRef.Id(8))).isEqualTo(PromptEvent.SCHEMA$);
+      assertThat(registry.schema(new SchemaRef.Id(7))).isEqualTo(PromptEvent.SCHEMA$);
     }
+  }
+
+  @Test
+  void shouldGoOnAskingAfterARefusal() throws IOException {
+    answers.put("/subjects/taken-value/versions", new Answer(409, "{\"error_code\": 409}"));
+    answers.put("/schemas/ids/9", new Answer(404, "{\"error_code\": 40403}"));
+    try (Registry registry = registry(url(""), new AtomicLong())) {
+      assertOutage(() -> registry.id("taken-value", PromptEvent.SCHEMA$), "refuses the schema");
+      assertThatThrownBy(() -> registry.schema(new SchemaRef.Id(9)))
+          .isInstanceOf(BadRecordException.class);
+      assertThat(registry.id("prompts-value", PromptEvent.SCHEMA$)).isEqualTo(7);
+    }
+  }
+
+  static String trace(Throwable e) {
+    StringWriter text = new StringWriter();
+    e.printStackTrace(new PrintWriter(text));
+    return text.toString();
+  }
+
+  @Test
+  void shouldTellNoCredentialsOfItsUrl() throws IOException {
+    String told = "{\"error_code\": %d, \"message\": \"no: ann:s3c%%2Fret is ann:s3c/ret\"}";
+    answers.put("/schemas/ids/8", new Answer(500, told.formatted(50001)));
+    answers.put("/schemas/ids/9", new Answer(404, told.formatted(40403)));
+    answers.put("/subjects/taken-value/versions", new Answer(409, told.formatted(409)));
+    AtomicLong clock = new AtomicLong();
+    try (Registry registry = registry(url("ann:s3c%2Fret@"), clock)) {
+      assertThat(registry.id("prompts-value", PromptEvent.SCHEMA$)).isEqualTo(7);
+      String sent = Base64.getEncoder().encodeToString("ann:s3c%2Fret".getBytes(UTF_8));
+      assertThat(requests).containsExactly("/subjects/prompts-value/versions Basic " + sent);
+      List<ThrowingCallable> calls =
+          List.of(
+              () -> registry.id("taken-value", PromptEvent.SCHEMA$),
+              () -> registry.schema(new SchemaRef.Id(9)),
+              () -> registry.schema(new SchemaRef.Id(8)),
+              () -> registry.schema(new SchemaRef.Id(8)));
+      for (ThrowingCallable call : calls) {
+        assertThatThrownBy(call)
+            .isInstanceOf(SerializationException.class)
+            .hasMessageContaining(url(""))
+            .hasStackTraceContaining("no: [hidden] is [hidden]")
+            .satisfies(e -> assertThat(trace(e)).doesNotContain("s3c"));
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "http://ann:s3cret@127.0.0.1:1",
+        "http://ann:s3cret/@127.0.0.1:1",
+        "http://ann:s3cret%zz@127.0.0.1:1",
+        "ann:s3cret@127.0.0.1:1",
+        "http://s3cret@127.0.0.1:1:1",
+      })
+  void shouldTellNoCredentialsOfAUrlThatIsWrong(String url) {
+    assertThatThrownBy(
+            () -> {
+              try (Registry registry = registry(url, new AtomicLong())) {
+                registry.schema(new SchemaRef.Id(7));
+              }
+            })
+        .satisfies(e -> assertThat(trace(e)).doesNotContain("s3cret").contains("127.0.0.1:1"));
   }
 
   private static Answer answers(String text) {
@@ -309,8 +426,7 @@ class RegistryTest {
         serde("basic.auth.credentials.source", "USER_INFO", "basic.auth.user.info", "ann:secret")) {
       byte[] unused = bytes(serde);
     }
-    String expected =
-        Base64.getEncoder().encodeToString("ann:secret".getBytes(StandardCharsets.UTF_8));
+    String expected = Base64.getEncoder().encodeToString("ann:secret".getBytes(UTF_8));
     assertThat(requests).containsExactly("/subjects/prompts-value/versions Basic " + expected);
   }
 }

@@ -409,7 +409,8 @@ public final class WorkerConfig {
                 key,
                 key.matches("(?i).*(password|secret|jaas|token|user\\.info|\\.key).*")
                     ? "[hidden]"
-                    : value));
+                    // Credentials may stand in a URL too.
+                    : value.replaceAll("(?<=://)[^,\\s]*@", "")));
     return shown.toString();
   }
 }

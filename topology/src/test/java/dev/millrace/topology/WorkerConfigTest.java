@@ -120,6 +120,16 @@ class WorkerConfigTest {
   }
 
   @Test
+  void shouldNotShowCredentialsInAUrl() {
+    WorkerConfig config =
+        WorkerConfig.of(LEAST)
+            .with(Map.of("registry.url", "https://ann:secret@r1:8081,https://ann:se/cret@r2"));
+    assertThat(config.toString())
+        .contains("registry.url=https://r1:8081,https://r2")
+        .doesNotContain("ann");
+  }
+
+  @Test
   void shouldLeaveSessionTimeoutsToTheBrokerUnderTheStreamsProtocol() {
     assertThat(KafkaSettings.of(WorkerConfig.of(LEAST)))
         .containsKey("main.consumer.session.timeout.ms");
