@@ -77,10 +77,14 @@ final class AttentionKernels {
     }
   }
 
-  /** As {@link #scores4} for one row, whose query begins at {@code q0}. */
+  /**
+   * As {@link #scores4} for one row, whose query begins at {@code q0}, and two blocks: four
+   * independent sums hide the latency of each. The second block's go behind the first's.
+   */
   static void scores1(
       MemorySegment keys,
-      long block,
+      long block0,
+      long block1,
       int d,
       float[] q,
       int q0,
@@ -88,17 +92,25 @@ final class AttentionKernels {
       float[] scores,
       int to) {
     for (int lane = 0; lane < 8; lane += WIDTH) {
-      FloatVector a = FloatVector.zero(FLOATS);
-      FloatVector b = a;
-      long k = block + lane * 4L;
+      FloatVector a0 = FloatVector.zero(FLOATS);
+      FloatVector b0 = FloatVector.zero(FLOATS);
+      FloatVector a1 = FloatVector.zero(FLOATS);
+      FloatVector b1 = FloatVector.zero(FLOATS);
+      long k0 = block0 + lane * 4L;
+      long k1 = block1 + lane * 4L;
       for (int i = 0; i < d; i++) {
-        long p = k + i * (BLOCK * 4L);
+        long p = i * (BLOCK * 4L);
         FloatVector x = FloatVector.broadcast(FLOATS, q[q0 + i]);
-        a = load(keys, p).fma(x, a);
-        b = load(keys, p + 32).fma(x, b);
+        a0 = load(keys, k0 + p).fma(x, a0);
+        b0 = load(keys, k0 + p + 32).fma(x, b0);
+        a1 = load(keys, k1 + p).fma(x, a1);
+        b1 = load(keys, k1 + p + 32).fma(x, b1);
       }
-      a.mul(scale).intoArray(scores, to + lane);
-      b.mul(scale).intoArray(scores, to + lane + 8);
+      int s = to + lane;
+      a0.mul(scale).intoArray(scores, s);
+      b0.mul(scale).intoArray(scores, s + 8);
+      a1.mul(scale).intoArray(scores, s + BLOCK);
+      b1.mul(scale).intoArray(scores, s + BLOCK + 8);
     }
   }
 
@@ -176,23 +188,76 @@ final class AttentionKernels {
       float factor,
       float[] out,
       int o) {
-    for (int c = 0; c < d; c += 16) {
-      for (int lane = 0; lane < 8; lane += WIDTH) {
-        FloatVector a = load(out, o + c + lane).mul(factor);
-        FloatVector b = load(out, o + c + lane + 8).mul(factor);
-        for (int first = 0; first < seen; first += BLOCK) {
-          long p = blocks[first / BLOCK] + (c + lane) * 4L;
-          int end = Math.min(seen, first + BLOCK);
-          for (int j = first; j < end; j++) {
-            FloatVector w = FloatVector.broadcast(FLOATS, weights[j]);
-            a = load(values, p).fma(w, a);
-            b = load(values, p + 32).fma(w, b);
-            p += d * 4L;
-          }
+    int c = 0;
+    for (; c + 32 <= d; c += 32) {
+      values1Of32(values, blocks, seen, d, weights, factor, out, o, c);
+    }
+    if (c < d) {
+      values1Of16(values, blocks, seen, d, weights, factor, out, o, c);
+    }
+  }
+
+  /** Dimensions [c, c + 32): four independent sums hide the latency of each. */
+  private static void values1Of32(
+      MemorySegment values,
+      long[] blocks,
+      int seen,
+      int d,
+      float[] weights,
+      float factor,
+      float[] out,
+      int o,
+      int c) {
+    for (int lane = 0; lane < 8; lane += WIDTH) {
+      int at = o + c + lane;
+      FloatVector a0 = load(out, at).mul(factor);
+      FloatVector b0 = load(out, at + 8).mul(factor);
+      FloatVector a1 = load(out, at + 16).mul(factor);
+      FloatVector b1 = load(out, at + 24).mul(factor);
+      for (int first = 0; first < seen; first += BLOCK) {
+        long p = blocks[first / BLOCK] + (c + lane) * 4L;
+        int end = Math.min(seen, first + BLOCK);
+        for (int j = first; j < end; j++) {
+          FloatVector w = FloatVector.broadcast(FLOATS, weights[j]);
+          a0 = load(values, p).fma(w, a0);
+          b0 = load(values, p + 32).fma(w, b0);
+          a1 = load(values, p + 64).fma(w, a1);
+          b1 = load(values, p + 96).fma(w, b1);
+          p += d * 4L;
         }
-        a.intoArray(out, o + c + lane);
-        b.intoArray(out, o + c + lane + 8);
       }
+      a0.intoArray(out, at);
+      b0.intoArray(out, at + 8);
+      a1.intoArray(out, at + 16);
+      b1.intoArray(out, at + 24);
+    }
+  }
+
+  private static void values1Of16(
+      MemorySegment values,
+      long[] blocks,
+      int seen,
+      int d,
+      float[] weights,
+      float factor,
+      float[] out,
+      int o,
+      int c) {
+    for (int lane = 0; lane < 8; lane += WIDTH) {
+      FloatVector a = load(out, o + c + lane).mul(factor);
+      FloatVector b = load(out, o + c + lane + 8).mul(factor);
+      for (int first = 0; first < seen; first += BLOCK) {
+        long p = blocks[first / BLOCK] + (c + lane) * 4L;
+        int end = Math.min(seen, first + BLOCK);
+        for (int j = first; j < end; j++) {
+          FloatVector w = FloatVector.broadcast(FLOATS, weights[j]);
+          a = load(values, p).fma(w, a);
+          b = load(values, p + 32).fma(w, b);
+          p += d * 4L;
+        }
+      }
+      a.intoArray(out, o + c + lane);
+      b.intoArray(out, o + c + lane + 8);
     }
   }
 

@@ -26,10 +26,17 @@ final class CpuKvCache implements KvCache {
     this.blocks = blocks;
     this.keys = new MemorySegment[kvHeads.size()];
     this.values = new MemorySegment[kvHeads.size()];
-    for (int layer = 0; layer < kvHeads.size(); layer++) {
-      long bytes = Math.multiplyExact(blockBytes(layer), blocks);
-      keys[layer] = arena.allocate(bytes, 64);
-      values[layer] = arena.allocate(bytes, 64);
+    try {
+      for (int layer = 0; layer < kvHeads.size(); layer++) {
+        long bytes = Math.multiplyExact(blockBytes(layer), blocks);
+        keys[layer] = arena.allocate(bytes, 64);
+        values[layer] = arena.allocate(bytes, 64);
+      }
+    } catch (OutOfMemoryError e) {
+      throw new IllegalStateException(
+          "%d KV blocks need %d MB outside the heap, which Java may not reserve: use fewer blocks or raise -XX:MaxDirectMemorySize (by default as much as -Xmx)"
+              .formatted(blocks, 2 * tokenBytes(kvHeads, headDim) * BLOCK * blocks >> 20),
+          e);
     }
   }
 

@@ -1,5 +1,7 @@
 package dev.millrace.inference.backend.cpu;
 
+import com.sun.management.HotSpotDiagnosticMXBean;
+import com.sun.management.OperatingSystemMXBean;
 import dev.millrace.inference.backend.KvCache;
 import dev.millrace.inference.backend.Sampled;
 import dev.millrace.inference.backend.Step;
@@ -49,7 +51,8 @@ public final class CpuRunner implements Runner {
    *
    * @param threads that compute, at least 1
    * @param kvBlocks blocks of keys and values; 0: room for eight sequences of the model's longest
-   *     context, but at most a quarter of the machine's memory
+   *     context, but at most a quarter of the machine's memory and three quarters of what Java may
+   *     reserve outside its heap
    * @param warmUp compute until the kernels are compiled before {@link #open} returns, which takes
    *     a few seconds
    */
@@ -125,11 +128,22 @@ public final class CpuRunner implements Runner {
   private static int defaultBlocks(ModelConfig config) {
     List<Integer> kvHeads = config.blocks().stream().map(BlockConfig::kvHeads).toList();
     long tokenBytes = 2 * Math.max(1, CpuKvCache.tokenBytes(kvHeads, config.headDim()));
-    var system =
-        (com.sun.management.OperatingSystemMXBean) ManagementFactory.getOperatingSystemMXBean();
-    long fit = system.getTotalMemorySize() / 4 / (tokenBytes * BLOCK_SIZE);
+    long memory = Math.min(machineMemory() / 4, reservableMemory() / 4 * 3);
+    long fit = memory / (tokenBytes * BLOCK_SIZE);
     long useful = (long) FULL_SEQUENCES * Math.ceilDiv(config.maxContext(), BLOCK_SIZE);
     return (int) Math.clamp(useful, 1, Math.max(1, Math.min(fit, Integer.MAX_VALUE)));
+  }
+
+  private static long machineMemory() {
+    var system = ManagementFactory.getPlatformMXBean(OperatingSystemMXBean.class);
+    return system.getTotalMemorySize();
+  }
+
+  /** Memory outside the heap that Java may reserve: as much as the heap unless a flag says more. */
+  private static long reservableMemory() {
+    var machine = ManagementFactory.getPlatformMXBean(HotSpotDiagnosticMXBean.class);
+    long flag = Long.parseLong(machine.getVMOption("MaxDirectMemorySize").getValue());
+    return flag > 0 ? flag : Runtime.getRuntime().maxMemory();
   }
 
   @Override

@@ -141,13 +141,25 @@ final class PagedAttention {
       return;
     }
     int blocks = (seen + BLOCK - 1) / BLOCK;
-    for (int b = 0; b < blocks; b++) {
-      if (count == 4) {
+    if (count == 4) {
+      for (int b = 0; b < blocks; b++) {
         AttentionKernels.scores4(
             keys, scratch.blocks[b], d, job.q, scratch.at, row, job.scale, scores, b * BLOCK);
-      } else {
+      }
+    } else {
+      for (int b = 0; b < blocks; b += 2) {
+        // Where the last block has no other beside it, it is done twice: nobody reads the second.
+        long second = scratch.blocks[Math.min(b + 1, blocks - 1)];
         AttentionKernels.scores1(
-            keys, scratch.blocks[b], d, job.q, scratch.at[row], job.scale, scores, b * BLOCK);
+            keys,
+            scratch.blocks[b],
+            second,
+            d,
+            job.q,
+            scratch.at[row],
+            job.scale,
+            scores,
+            b * BLOCK);
       }
     }
     for (int i = 0; i < count; i++) {

@@ -61,6 +61,14 @@ class CpuRunnerTest {
   }
 
   @Test
+  void shouldSayThatTheKvCacheDoesNotFit() {
+    assertThatThrownBy(() -> CpuRunner.open(NAS, new CpuRunner.Options(1, 200_000_000, false)))
+        .isInstanceOf(IllegalStateException.class)
+        .hasMessageContaining("200000000 KV blocks need")
+        .hasMessageContaining("use fewer blocks");
+  }
+
+  @Test
   void shouldTakeTokensFromAStepThatStillRuns() throws StepFailedException {
     StepHandle first = runner.submit(batch(0, 8, false));
     StepHandle second = runner.submit(batch(8, 9, true));
