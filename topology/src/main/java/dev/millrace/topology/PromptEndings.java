@@ -76,7 +76,7 @@ final class PromptEndings {
     prompt.generation = null;
     if (task.registryDown) {
       // Asking again for each prompt would hold the stream thread for one timeout each.
-      holdBack(prompt, () -> complete(prompt, done, finish));
+      holdBack(unwritten, prompt, () -> complete(prompt, done, finish));
       return;
     }
     List<Output> outputs = new ArrayList<>(1 + done.toolCalls().size());

@@ -159,7 +159,7 @@ public final class WorkerConfig {
     partitions();
     replicationFactor();
     streamThreads();
-    commitInterval();
+    kafkaNumber("commit.interval.ms", KafkaSettings.COMMIT_MS, 1);
   }
 
   private static boolean passedOn(String key) {
@@ -342,10 +342,6 @@ public final class WorkerConfig {
 
   public int streamThreads() {
     return kafkaNumber("num.stream.threads", 1, 1);
-  }
-
-  public Duration commitInterval() {
-    return Duration.ofMillis(kafkaNumber("commit.interval.ms", KafkaSettings.COMMIT_MS, 1));
   }
 
   private int kafkaNumber(String name, int standard, int least) {

@@ -130,6 +130,18 @@ class WorkerConfigTest {
   }
 
   @Test
+  void shouldLetNoDefaultWithAPrefixBeatTheFile() {
+    assertThat(KafkaSettings.of(with("kafka.session.timeout.ms", "2000")))
+        .containsEntry("session.timeout.ms", "2000")
+        .doesNotContainKey("main.consumer.session.timeout.ms")
+        .containsKey("main.consumer.heartbeat.interval.ms");
+    assertThat(KafkaSettings.of(with("kafka.consumer.max.poll.records", "7")))
+        .doesNotContainKey("main.consumer.max.poll.records");
+    assertThat(KafkaSettings.of(with("kafka.linger.ms", "0")))
+        .doesNotContainKey("producer.linger.ms");
+  }
+
+  @Test
   void shouldLeaveSessionTimeoutsToTheBrokerUnderTheStreamsProtocol() {
     assertThat(KafkaSettings.of(WorkerConfig.of(LEAST)))
         .containsKey("main.consumer.session.timeout.ms");
