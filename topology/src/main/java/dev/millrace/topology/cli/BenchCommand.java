@@ -84,10 +84,9 @@ public final class BenchCommand {
       TopologyBench bench =
           new TopologyBench(settings(stack, "bench", guarantee, protocol), tokens);
       TopicsCommand.create(bench.config());
-      double[] direct = bench.roundTrips(rate, Math.min(seconds, 5));
       try (Worker worker = start(bench.config(), generator)) {
         bench.warmUp();
-        row(screen, "broker alone, a record", direct);
+        row(screen, "broker alone, a record", bench.roundTrips(rate, seconds));
         row(screen, "prompt to completion", bench.latencies(rate, seconds));
         worker.close(Duration.ofSeconds(10));
       }
