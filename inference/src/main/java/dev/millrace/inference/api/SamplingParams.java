@@ -40,6 +40,12 @@ public record SamplingParams(
   /** Most alternatives whose log-probabilities a request may ask for. */
   public static final int MAX_LOGPROBS = 20;
 
+  /** Most stop strings: each is looked for at every character. */
+  public static final int MAX_STOPS = 64;
+
+  /** Most characters of one. */
+  public static final int MAX_STOP_LENGTH = 1_000;
+
   public SamplingParams {
     stop = List.copyOf(stop);
     require(temperature >= 0 && temperature <= 100, "temperature", temperature, "0 to 100");
@@ -64,7 +70,17 @@ public record SamplingParams(
     require(maxTokens >= 1, "max_tokens", maxTokens, "1 or more");
     require(minTokens >= 0 && minTokens <= maxTokens, "min_tokens", minTokens, "0 to max_tokens");
     require(logprobs >= -1 && logprobs <= MAX_LOGPROBS, "logprobs", logprobs, "-1 (none) to 20");
+    require(
+        stop.size() <= MAX_STOPS,
+        "the number of stop strings",
+        stop.size(),
+        "at most " + MAX_STOPS);
     for (String s : stop) {
+      require(
+          s.length() <= MAX_STOP_LENGTH,
+          "the length of a stop string",
+          s.length(),
+          "at most " + MAX_STOP_LENGTH);
       if (s.isEmpty()) {
         throw new InvalidRequestException("a stop string is empty: leave it out");
       }

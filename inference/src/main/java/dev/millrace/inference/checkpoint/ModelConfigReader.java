@@ -67,6 +67,17 @@ final class ModelConfigReader {
       throw config.bad("head_dim", "a number, since heads do not divide hidden_size");
     }
     int headDim = config.has("head_dim") ? config.positive("head_dim", 1 << 16) : hidden / heads;
+    if ((long) heads * headDim > MAX_SIZE) {
+      throw config.bad(
+          "head_dim",
+          "less: "
+              + heads
+              + " heads of "
+              + headDim
+              + " make a row of more than "
+              + MAX_SIZE
+              + " numbers");
+    }
     if (headDim % 2 != 0) {
       throw config.bad("head_dim", "an even number, since positions turn pairs; it is " + headDim);
     }

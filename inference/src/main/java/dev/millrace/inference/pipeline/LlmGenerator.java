@@ -40,8 +40,8 @@ import org.slf4j.LoggerFactory;
  * without reasoning. Response formats other than text are refused.
  */
 public final class LlmGenerator implements Generator {
-  private static final Logger log = LoggerFactory.getLogger(LlmGenerator.class);
 
+  private static final Logger log = LoggerFactory.getLogger(LlmGenerator.class);
   static final String CLOSED = "the generator is closed";
 
   private final Options options;
@@ -108,7 +108,7 @@ public final class LlmGenerator implements Generator {
     this.encoder = new PromptEncoder(text, options.clock());
     try {
       this.engine = new Engine(runner, config);
-    } catch (RuntimeException e) {
+    } catch (RuntimeException | Error e) {
       runner.close();
       text.close();
       throw e;
@@ -139,7 +139,7 @@ public final class LlmGenerator implements Generator {
     try {
       generator.warmUp();
       return generator;
-    } catch (RuntimeException e) {
+    } catch (RuntimeException | Error e) {
       generator.close();
       throw e;
     }
@@ -230,10 +230,15 @@ public final class LlmGenerator implements Generator {
       return;
     }
     engine.close();
-    threads.close();
+    boolean ended = threads.close();
     open.forEach(Answer::closed);
     runner.close();
-    text.close();
+    if (ended) {
+      text.close();
+    } else {
+      // Freed under a thread that uses it the tokenizer would take the process down.
+      log.warn("A text thread has not ended; the tokenizer's memory goes with the process");
+    }
   }
 
   /** Forgets an answer that ends; false if it has ended already. */

@@ -13,7 +13,10 @@ import java.util.concurrent.atomic.AtomicInteger;
  * given to it, so that the events of one answer are in order and a long prompt does not hold up
  * answers. Whoever made it closes it.
  */
-final class TextThreads implements AutoCloseable {
+final class TextThreads {
+  /** One long prompt may take seconds; whoever stops the process waits for no more than this. */
+  private static final long PATIENCE_NANOS = TimeUnit.SECONDS.toNanos(10);
+
   private final ExecutorService encoders;
   private final List<ExecutorService> answerers = new ArrayList<>();
   private final ThreadGroup group = new ThreadGroup("millrace-text");
@@ -61,29 +64,34 @@ final class TextThreads implements AutoCloseable {
   }
 
   /**
-   * Ends the threads when their tasks are done, and waits for that unless called on one of them.
+   * Ends the threads when their tasks are done, and waits for that for a while, unless called on
+   * one of them.
+   *
+   * @return whether all have ended; one that has not is still in a task, and uses what that needs
    */
-  @Override
-  public void close() {
-    close(encoders);
-    answerers.forEach(this::close);
-  }
-
-  private void close(ExecutorService executor) {
-    executor.shutdown();
+  boolean close() {
+    List<ExecutorService> all = new ArrayList<>(answerers);
+    all.add(encoders);
+    all.forEach(ExecutorService::shutdown);
     if (Thread.currentThread().getThreadGroup() == group) {
-      return;
+      return false;
     }
+    long deadline = System.nanoTime() + PATIENCE_NANOS;
     boolean interrupted = false;
-    while (!executor.isTerminated()) {
-      try {
-        executor.awaitTermination(1, TimeUnit.MINUTES);
-      } catch (InterruptedException e) {
-        interrupted = true;
+    boolean ended = true;
+    for (ExecutorService executor : all) {
+      while (!executor.isTerminated() && System.nanoTime() < deadline) {
+        try {
+          executor.awaitTermination(deadline - System.nanoTime(), TimeUnit.NANOSECONDS);
+        } catch (InterruptedException e) {
+          interrupted = true;
+        }
       }
+      ended &= executor.isTerminated();
     }
     if (interrupted) {
       Thread.currentThread().interrupt();
     }
+    return ended;
   }
 }

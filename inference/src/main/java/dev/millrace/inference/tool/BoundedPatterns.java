@@ -10,6 +10,7 @@ import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
+import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
 /**
@@ -18,6 +19,9 @@ import java.util.regex.Pattern;
  */
 final class BoundedPatterns implements EvaluatorFactory {
   private static final int MOST_PATTERN_LENGTH = 10_000;
+  private static final Pattern REPEAT = Pattern.compile("\\{(\\d+)(?:,(\\d*))?\\}");
+  private static final int MOST_REPEATS = 1_000;
+  private static final long MOST_NESTED = 10_000;
 
   @Override
   public Optional<Evaluator> create(SchemaParsingContext context, String keyword, JsonNode value) {
@@ -43,7 +47,33 @@ final class BoundedPatterns implements EvaluatorFactory {
               + MOST_PATTERN_LENGTH
               + " allowed");
     }
+    checkRepeats(pattern);
     return Pattern.compile(pattern);
+  }
+
+  /**
+   * Refuses large counted repetitions: one of something empty looks at no character, so that no
+   * count of looks would end it.
+   */
+  private static void checkRepeats(String pattern) {
+    long nested = 1;
+    Matcher repeat = REPEAT.matcher(pattern);
+    while (repeat.find()) {
+      String count =
+          repeat.group(2) == null || repeat.group(2).isEmpty() ? repeat.group(1) : repeat.group(2);
+      long times = count.length() > 9 ? Long.MAX_VALUE : Long.parseLong(count);
+      boolean ofGroup = repeat.start() > 0 && pattern.charAt(repeat.start() - 1) == ')';
+      if (times > MOST_REPEATS || (ofGroup && (nested *= Math.max(1, times)) > MOST_NESTED)) {
+        throw new IllegalArgumentException(
+            "the pattern's repetition "
+                + repeat.group()
+                + " is too large: at most "
+                + MOST_REPEATS
+                + " times, and "
+                + MOST_NESTED
+                + " over all groups");
+      }
+    }
   }
 
   private static boolean finds(Pattern pattern, String text, JsonNode node) {

@@ -18,6 +18,7 @@ final class CallBlock {
   private final Set<String> names;
   private final String opening;
   private final List<String> closeTags;
+  private final int longestTag;
 
   /** Everything behind the opening. */
   private final StringBuilder text = new StringBuilder();
@@ -52,6 +53,7 @@ final class CallBlock {
     this.names = names;
     this.opening = opening;
     this.closeTags = closeTags;
+    this.longestTag = closeTags.stream().mapToInt(String::length).max().orElse(0);
   }
 
   /** Takes the next character; true if the block is over. */
@@ -65,6 +67,8 @@ final class CallBlock {
     }
     if (c == '<') {
       tagStart = at;
+    } else if (at - tagStart >= longestTag) {
+      tagStart = -1;
     } else if (c == '>' && tagStart >= 0 && isCloseTag(text.substring(tagStart))) {
       end(tagStart, text.length(), true);
       return true;
@@ -143,10 +147,12 @@ final class CallBlock {
   private void end(int end, int next, boolean complete) {
     behind = text.substring(next);
     if (depth > 0) {
-      taken = objectStart + object(text.substring(objectStart, end), complete);
-      // Behind its last call an unclosed block goes over into ordinary text.
+      int read = object(text.substring(objectStart, end), complete);
+      taken = objectStart + read;
+      // Behind its last call an unclosed block goes over into ordinary text; an object in which
+      // there is no call is such text from its brace on.
       int list = taken;
-      while (list < end && STRUCTURE.indexOf(text.charAt(list)) >= 0) {
+      while (read > 0 && list < end && STRUCTURE.indexOf(text.charAt(list)) >= 0) {
         list++;
       }
       if (anyCall && list < end) {

@@ -26,6 +26,9 @@ final class NemotronToolCalls implements ToolCallParser {
 
   private @Nullable CallBlock block;
 
+  /** Characters that may still be read a second time. */
+  private int rereadLeft = 1 << 20;
+
   NemotronToolCalls(Set<String> names) {
     this.names = names;
   }
@@ -77,7 +80,14 @@ final class NemotronToolCalls implements ToolCallParser {
   private void close(CallBlock ended) {
     calls.addAll(ended.takeCalls());
     content.append(ended.notCalls());
-    read(ended.behind());
+    String behind = ended.behind();
+    rereadLeft -= behind.length();
+    if (rereadLeft < 0) {
+      // Openings within openings: each would have all the rest read once more.
+      content.append(behind);
+    } else {
+      read(behind);
+    }
   }
 
   private void outside(char c) {

@@ -1,10 +1,12 @@
 package dev.millrace.inference.tool;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.junit.jupiter.api.Assertions.assertTimeoutPreemptively;
 
 import dev.millrace.inference.tool.ToolCallParser.Call;
 import dev.millrace.inference.tool.ToolCallParser.Dialect;
 import dev.millrace.inference.tool.ToolCallParser.Output;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
@@ -91,6 +93,27 @@ class ToolCallParserTest {
     nemotron("<TOOLCALL>[" + JSON_F + "</TOOLCALL>", "", F);
     nemotron("<TOOLCALL>[" + JSON_F + "]\n\nThat was it.", "That was it.", F);
     nemotron("<TOOLCALL>[" + JSON_F + "]</TOOLCAL", "", F);
+  }
+
+  @Test
+  void shouldKeepACallThatIsCutOffAsItIs() {
+    String cut = "{\"name\": \"g\", \"arguments\": {\"b\": 1";
+    nemotron("<TOOLCALL>[" + JSON_F + ", " + cut, cut, F);
+  }
+
+  @Test
+  void shouldReadOpeningsWithinOpeningsInReasonableTime() {
+    String opened = "<TOOLCALL>[{\"name\":\"f\",\"arguments\":{},{".repeat(20_000);
+    assertTimeoutPreemptively(
+        Duration.ofSeconds(20),
+        () -> {
+          ToolCallParser parser = ToolCallParser.of(Dialect.NEMOTRON, Set.of("f"));
+          parser.append(opened);
+          parser.finish();
+          ToolCallParser angles = ToolCallParser.of(Dialect.NEMOTRON, Set.of("f"));
+          angles.append("<TOOLCALL>[{<" + ">".repeat(1_000_000));
+          angles.finish();
+        });
   }
 
   @Test

@@ -136,6 +136,24 @@ class ToolSchemasTest {
     quickly(() -> problem(deep, "{}"));
   }
 
+  @Test
+  void shouldRefuseRepetitionsThatNoLookAtACharacterEnds() {
+    for (String pattern :
+        List.of("(?:(?:){2000000000}){2000000000}", "(?:a?){2000000000}", "(?:(?:a?){999}){999}")) {
+      assertThatThrownBy(
+              () ->
+                  problem("{\"properties\": {\"a\": {\"pattern\": \"" + pattern + "\"}}}", arg("")))
+          .as(pattern)
+          .isInstanceOf(InvalidRequestException.class)
+          .hasMessageContaining("repetition");
+    }
+    assertThat(
+            problem(
+                "{\"properties\": {\"a\": {\"pattern\": \"^[0-9]{4}-[0-9]{2}$\"}}}",
+                arg("2026-11")))
+        .isNull();
+  }
+
   private static String arg(String a) {
     return "{\"a\": \"" + a + "\"}";
   }

@@ -8,6 +8,7 @@ import dev.millrace.inference.backend.Sampled;
 import dev.millrace.inference.backend.Step;
 import dev.millrace.inference.backend.Tensor;
 import dev.millrace.inference.backend.Weight;
+import dev.millrace.inference.checkpoint.InvalidCheckpointException;
 import dev.millrace.inference.checkpoint.WeightData;
 import dev.millrace.inference.engine.Batch;
 import dev.millrace.inference.sampling.Sampler;
@@ -76,7 +77,7 @@ public final class CpuBackend implements Backend {
   @Override
   public KvCache kvCache(List<Integer> kvHeads, int headDim, int blocks) {
     if (headDim % Lanes.LANES != 0) {
-      throw new UnsupportedOperationException(
+      throw new InvalidCheckpointException(
           "the CPU backend needs heads of a multiple of %d numbers, not %d"
               .formatted(Lanes.LANES, headDim));
     }
