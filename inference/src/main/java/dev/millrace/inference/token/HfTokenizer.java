@@ -1,9 +1,11 @@
 package dev.millrace.inference.token;
 
+import ai.djl.huggingface.tokenizers.jni.CharSpan;
 import ai.djl.huggingface.tokenizers.jni.LibUtils;
 import ai.djl.huggingface.tokenizers.jni.TokenizersLibrary;
 import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.BitSet;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -31,6 +33,12 @@ public final class HfTokenizer implements Tokenizer {
 
   private static final byte[] NOTHING = {};
 
+  /**
+   * Most characters that the library gets at once. Its regular expressions give up after a number
+   * of attempts that a run of a million spaces can need, and then it ends the process.
+   */
+  private static final int CHUNK = 16_384;
+
   private final byte[][] bytes;
   private final SpecialMarks marks;
   private final List<TokenizerJson.Special> specials;
@@ -54,6 +62,11 @@ public final class HfTokenizer implements Tokenizer {
    * @throws TokenizerException if a file is missing, broken or of a kind that is not supported
    */
   public static HfTokenizer open(Path folder) throws TokenizerException {
+    return open(folder, CHUNK);
+  }
+
+  /** With another number of characters than the library gets at once otherwise. */
+  static HfTokenizer open(Path folder, int chunk) throws TokenizerException {
     Path file = folder.resolve("tokenizer.json");
     TokenizerJson json = TokenizerJson.read(file);
     OptionalInt begin = OptionalInt.empty();
@@ -76,8 +89,8 @@ public final class HfTokenizer implements Tokenizer {
       LibUtils.checkStatus();
     } catch (RuntimeException | LinkageError e) {
       throw new TokenizerException(
-          "the tokenizers library for this machine cannot be loaded (it is unpacked to the folder"
-              + " .djl.ai in the home folder, which must be writable): "
+          "the tokenizers library for this machine cannot be loaded (it is unpacked to .djl.ai in"
+              + " the home folder, or to where DJL_CACHE_DIR says, which must be writable): "
               + e,
           e);
     }
@@ -89,7 +102,7 @@ public final class HfTokenizer implements Tokenizer {
     }
     TokenizersLibrary.LIB.disableTruncation(handle);
     TokenizersLibrary.LIB.disablePadding(handle);
-    return new HfTokenizer(json, begin, new Native(handle));
+    return new HfTokenizer(json, begin, new Native(handle, chunk));
   }
 
   @Override
@@ -167,29 +180,59 @@ public final class HfTokenizer implements Tokenizer {
    */
   private static final class Native {
     private final ReadWriteLock lock = new ReentrantReadWriteLock();
+    private final int chunk;
     private long handle;
 
-    Native(long handle) {
+    Native(long handle, int chunk) {
       this.handle = handle;
+      this.chunk = chunk;
     }
 
     void encode(String text, Ids out) {
-      if (text.isEmpty()) {
-        return;
-      }
       lock.readLock().lock();
       try {
         if (handle == 0) {
           throw new IllegalStateException("the tokenizer is closed");
         }
-        long encoding = TokenizersLibrary.LIB.encode(handle, text, false);
-        try {
-          out.addAll(TokenizersLibrary.LIB.getTokenIds(encoding));
-        } finally {
-          TokenizersLibrary.LIB.deleteEncoding(encoding);
+        int from = 0;
+        while (text.length() - from > chunk) {
+          int to = TextCut.before(text, from + chunk, this::words);
+          encodeChunk(text.substring(from, to), out);
+          from = to;
         }
+        encodeChunk(text.substring(from), out);
       } finally {
         lock.readLock().unlock();
+      }
+    }
+
+    private void encodeChunk(String text, Ids out) {
+      if (text.isEmpty()) {
+        return;
+      }
+      long encoding = TokenizersLibrary.LIB.encode(handle, text, false);
+      try {
+        out.addAll(TokenizersLibrary.LIB.getTokenIds(encoding));
+      } finally {
+        TokenizersLibrary.LIB.deleteEncoding(encoding);
+      }
+    }
+
+    /** Where the words begin that the library cuts a text into before it makes tokens of each. */
+    private BitSet words(String text) {
+      long encoding = TokenizersLibrary.LIB.encode(handle, text, false);
+      try {
+        long[] words = TokenizersLibrary.LIB.getWordIds(encoding);
+        CharSpan[] spans = TokenizersLibrary.LIB.getTokenCharSpans(encoding);
+        BitSet begins = new BitSet();
+        for (int i = 1; i < words.length; i++) {
+          if (words[i] != words[i - 1]) {
+            begins.set(text.offsetByCodePoints(0, spans[i].getStart()));
+          }
+        }
+        return begins;
+      } finally {
+        TokenizersLibrary.LIB.deleteEncoding(encoding);
       }
     }
 

@@ -12,6 +12,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Random;
 import java.util.concurrent.Callable;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
@@ -114,6 +115,81 @@ class HfTokenizerTest {
     long start = System.nanoTime();
     assertThat(decode(tokenizer.encode("a".repeat(500_000)))).hasSize(500_000);
     assertThat(System.nanoTime() - start).isLessThan(20_000_000_000L);
+  }
+
+  @Test
+  void shouldGiveTheSameIdsForLongTextsCutIntoChunks(@TempDir Path folder) throws Exception {
+    Random random = new Random(9);
+    assertSameIds(random, TextFixtures.tokenizerFolder());
+    Files.writeString(folder.resolve("tokenizer.json"), otherWords());
+    assertSameIds(random, folder);
+  }
+
+  private static void assertSameIds(Random random, Path folder) throws Exception {
+    String[] parts = {
+      "the weather ",
+      "of\n",
+      "a city, ",
+      "{\"name\": \"f\"}",
+      "1234567",
+      " 3.14",
+      "   ",
+      "\n\n",
+      "grüße ",
+      "東京",
+      "😀",
+      "it's ",
+      "!!!",
+      "\t",
+      "x=",
+      "e\u0301",
+      "\r\n"
+    };
+    try (HfTokenizer whole = HfTokenizer.open(folder, Integer.MAX_VALUE);
+        HfTokenizer cut = HfTokenizer.open(folder, 600)) {
+      for (int round = 0; round < 20; round++) {
+        StringBuilder text = new StringBuilder();
+        while (text.length() < 20_000) {
+          text.append(parts[random.nextInt(parts.length)]);
+        }
+        assertThat(cut.encode(text.toString()))
+            .as("seed 9, round %s", round)
+            .containsExactly(whole.encode(text.toString()));
+      }
+    }
+  }
+
+  /** Without care the library ends the process here: its regular expression gives up. */
+  @Test
+  void shouldSurviveRunsThatAreTooLongForTheLibrary(@TempDir Path folder) throws Exception {
+    Files.writeString(folder.resolve("tokenizer.json"), otherWords());
+    try (HfTokenizer other = HfTokenizer.open(folder)) {
+      for (String run : List.of(" ", "\": ")) {
+        String text = run.repeat(1_500_000 / run.length()) + "x";
+        assertThat(decode(other.encode(text))).isEqualTo(text);
+      }
+    }
+  }
+
+  /** The tokenizer with words that take the space behind them, and a pattern that tries much. */
+  private static String otherWords() throws Exception {
+    String pattern = "\\p{L}+ ?|\\p{N}|(?:(?!aaaa|bbbb|cccc|\": \\{)[^\\p{L}\\p{N}])+";
+    String json =
+        new ObjectMapper()
+            .writeValueAsString(
+                java.util.Map.of(
+                    "type",
+                    "Split",
+                    "pattern",
+                    java.util.Map.of("Regex", pattern),
+                    "behavior",
+                    "Isolated",
+                    "invert",
+                    false));
+    ObjectMapper mapper = new ObjectMapper();
+    ObjectNode all = (ObjectNode) mapper.readTree(good());
+    ((ArrayNode) all.path("pre_tokenizer").path("pretokenizers")).set(0, mapper.readTree(json));
+    return all.toString();
   }
 
   @Test
