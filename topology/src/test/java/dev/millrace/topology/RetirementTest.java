@@ -5,6 +5,9 @@ import static org.assertj.core.api.Assertions.assertThat;
 import dev.millrace.schemas.PromptEvent;
 import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
 import java.nio.ByteBuffer;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
 import java.util.Map;
 import java.util.Properties;
 import org.apache.kafka.common.serialization.Serdes;
@@ -167,6 +170,8 @@ class RetirementTest {
   void shouldStopTheScheduleOfATaskThatIsRevived() {
     send(Harness.prompt("p").build(), 0);
     var before = context.scheduledPunctuators().getFirst();
+    generator.last().delta("unsaved", 7);
+    tick();
     processor.close();
     processor.init(context);
     assertThat(before.cancelled()).isTrue();
@@ -174,7 +179,10 @@ class RetirementTest {
     after.getPunctuator().punctuate(0);
     generator.last().done("4");
     // Kafka Streams may still have it in its queue.
+    List<String> saved = savedProgress();
+    context.setCurrentSystemTimeMs(1_010_000);
     before.getPunctuator().punctuate(0);
+    assertThat(savedProgress()).as("the dead task writes nothing").isEqualTo(saved);
     assertThat(sentTo(Output.Sink.COMPLETION)).isZero();
     after.getPunctuator().punctuate(0);
     assertThat(sentTo(Output.Sink.COMPLETION)).isEqualTo(1);
@@ -203,6 +211,14 @@ class RetirementTest {
     Tokens gap = new Tokens();
     restore(gap, owner);
     assertThat(gap.size()).isZero();
+  }
+
+  private List<String> savedProgress() {
+    List<String> found = new ArrayList<>();
+    try (var all = progress.all()) {
+      all.forEachRemaining(entry -> found.add(entry.key + "=" + Arrays.toString(entry.value)));
+    }
+    return found;
   }
 
   private static void restore(Tokens tokens, byte[] saved) {
