@@ -3,9 +3,6 @@ package dev.millrace.tests;
 import dev.millrace.topology.local.LocalRegistry;
 import dev.millrace.topology.local.TemporaryFolder;
 import java.nio.file.Path;
-import org.junit.jupiter.api.extension.ExtensionContext;
-import org.junit.jupiter.api.extension.ParameterContext;
-import org.junit.jupiter.api.extension.ParameterResolver;
 import org.testcontainers.DockerClientFactory;
 import org.testcontainers.kafka.KafkaContainer;
 
@@ -63,22 +60,10 @@ final class ContainerCluster implements Cluster {
     folder.close();
   }
 
-  /** Gives the cluster to each test that has a parameter for it. */
-  static final class Extension implements ParameterResolver {
-    private static final ExtensionContext.Namespace SPACE =
-        ExtensionContext.Namespace.create(ContainerCluster.class);
-
-    @Override
-    public boolean supportsParameter(ParameterContext parameter, ExtensionContext context) {
-      return parameter.getParameter().getType() == Cluster.class;
-    }
-
-    @Override
-    public Object resolveParameter(ParameterContext parameter, ExtensionContext context) {
-      return context
-          .getRoot()
-          .getStore(SPACE)
-          .computeIfAbsent(ContainerCluster.class, c -> start(), ContainerCluster.class);
+  /** Gives it to tests. */
+  static final class Extension extends ClusterExtension<ContainerCluster> {
+    Extension() {
+      super(ContainerCluster.class, ContainerCluster::start);
     }
   }
 }
