@@ -4,6 +4,7 @@ import dev.millrace.topology.cli.BenchCommand;
 import dev.millrace.topology.cli.DemoCommand;
 import dev.millrace.topology.cli.Failures;
 import dev.millrace.topology.cli.SendCommand;
+import dev.millrace.topology.cli.SettingsCommand;
 import dev.millrace.topology.cli.TopicsCommand;
 import dev.millrace.topology.cli.VersionCommand;
 import dev.millrace.topology.cli.WorkerCommand;
@@ -19,6 +20,7 @@ import picocli.CommandLine.Command;
       SendCommand.class,
       WorkerCommand.class,
       TopicsCommand.class,
+      SettingsCommand.class,
       BenchCommand.class,
       VersionCommand.class,
       CommandLine.HelpCommand.class

@@ -2,6 +2,9 @@ package dev.millrace.topology;
 
 /** Text from outside as it may stand in a log line. */
 final class Printable {
+  /** Under this name a log line's context (MDC) holds the prompt that it is about. */
+  static final String LOG_KEY = "prompt";
+
   private static final int LONGEST = 300;
 
   private Printable() {}

@@ -3,6 +3,7 @@ package dev.millrace.topology;
 import dev.millrace.inference.api.FinishReason;
 import dev.millrace.inference.api.GenerateEvent;
 import dev.millrace.inference.api.Generator;
+import dev.millrace.inference.api.TraceOnly;
 import dev.millrace.schemas.CompletionFinish;
 import dev.millrace.schemas.RegistryUnavailableException;
 import dev.millrace.topology.DeadLetters.Reason;
@@ -23,6 +24,7 @@ import org.apache.kafka.streams.processor.api.Record;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
+import org.slf4j.MDC;
 
 /**
  * Ends prompts: each in exactly one outcome, sent once it is certain to be kept until it has been
@@ -124,14 +126,17 @@ final class PromptEndings {
     settle(prompt, new Outcome(prompt.accepted().id(), outputs));
   }
 
-  /** Ends an accepted prompt as a dead letter. */
+  /**
+   * Ends an accepted prompt as a dead letter.
+   *
+   * @param message for its headers; never for a log line, since it may quote the prompt
+   */
   void deadLetter(InFlightPrompt prompt, Reason reason, String message, @Nullable Throwable cause) {
     log.warn(
-        "{}prompt {} becomes a dead letter: {}: {}",
+        "{}prompt {} becomes a dead letter, whose headers say more: {}",
         prefix(),
         prompt.label(),
-        reason,
-        Printable.of(message));
+        reason);
     prompt.current = null;
     prompt.generation = null;
     services.metrics().deadLettered(reason);
@@ -148,13 +153,12 @@ final class PromptEndings {
    */
   void deadLetter(PromptRecord record, Reason reason, String message, @Nullable Throwable cause) {
     log.warn(
-        "{}the record at {}-{}@{} becomes a dead letter: {}: {}",
+        "{}the record at {}-{}@{} becomes a dead letter, whose headers say more: {}",
         prefix(),
         record.topic(),
         record.partition(),
         record.offset(),
-        reason,
-        Printable.of(message));
+        reason);
     services.metrics().deadLettered(reason);
     sendLetter(record, DeadLetters.of(record, null, reason, message, cause));
   }
@@ -278,15 +282,18 @@ final class PromptEndings {
 
   /** Does what concerns one prompt; a defect that it hits ends this prompt and no other. */
   void contain(InFlightPrompt prompt, Runnable work) {
+    MDC.put(Printable.LOG_KEY, prompt.label());
     try {
       work.run();
     } catch (KafkaException e) {
       throw e;
     } catch (RuntimeException e) {
-      log.error("prompt {} hit a defect", prompt.label(), e);
+      log.error("prompt {} hit a defect", prompt.label(), TraceOnly.of(e));
       if (prompt.state != State.SENT) {
         deadLetter(prompt, Reason.INTERNAL, "a defect of the worker: " + e, e);
       }
+    } finally {
+      MDC.remove(Printable.LOG_KEY);
     }
   }
 

@@ -1,6 +1,7 @@
 package dev.millrace.topology;
 
 import dev.millrace.inference.api.InvalidRequestException;
+import dev.millrace.inference.api.TraceOnly;
 import dev.millrace.schemas.CancelEvent;
 import dev.millrace.schemas.CompletionFinish;
 import dev.millrace.schemas.PromptEvent;
@@ -18,6 +19,7 @@ import org.apache.kafka.streams.processor.api.RecordMetadata;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
+import org.slf4j.MDC;
 
 /**
  * Takes prompts and cancel events in. A record is either kept, in the store, before its offset can
@@ -84,17 +86,20 @@ final class PromptIntake {
         keep(key, taken);
         return;
       }
+      MDC.put(Printable.LOG_KEY, taken.topic() + "-" + taken.partition() + "@" + taken.offset());
       decide(key, taken, read, null);
     } catch (KafkaException e) {
       throw e;
     } catch (RuntimeException e) {
-      log.error("the record at offset {} hit a defect", taken.offset(), e);
+      log.error("the record at offset {} hit a defect", taken.offset(), TraceOnly.of(e));
       InFlightPrompt kept = task.prompts.get(key);
       if (kept == null) {
         endings.deadLetter(taken, Reason.INTERNAL, "a defect of the worker: " + e, e);
       } else if (kept.state != State.SENT) {
         endings.deadLetter(kept, Reason.INTERNAL, "a defect of the worker: " + e, e);
       }
+    } finally {
+      MDC.remove(Printable.LOG_KEY);
     }
   }
 
@@ -194,6 +199,7 @@ final class PromptIntake {
   }
 
   private void begin(InFlightPrompt prompt, EventMapper.Accepted accepted) {
+    MDC.put(Printable.LOG_KEY, Printable.of(accepted.id()));
     prompt.accepted = accepted;
     prompt.state = State.WAITING;
     task.named(prompt);
@@ -250,9 +256,7 @@ final class PromptIntake {
           taken.topic(),
           taken.partition(),
           taken.offset(),
-          read.failure() == null
-              ? "it is empty"
-              : Printable.of(String.valueOf(read.failure().getMessage())));
+          read.failure() == null ? "it is empty" : TraceOnly.of(read.failure()).toString());
       return;
     }
     String id = event.getPromptId();

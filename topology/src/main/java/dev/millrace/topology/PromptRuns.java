@@ -5,6 +5,7 @@ import dev.millrace.inference.api.GenerateEvent.Delta;
 import dev.millrace.inference.api.GenerateEvent.Done;
 import dev.millrace.inference.api.GenerateEvent.Failed;
 import dev.millrace.inference.api.Generator;
+import dev.millrace.inference.api.TraceOnly;
 import dev.millrace.schemas.CompletionFinish;
 import dev.millrace.topology.DeadLetters.Reason;
 import dev.millrace.topology.InFlightPrompt.State;
@@ -84,7 +85,7 @@ final class PromptRuns {
       prompt.generation =
           services.generator().submit(prompt.accepted().resumed(prompt.tokens.toArray()), attempt);
     } catch (RuntimeException e) {
-      log.error("the engine threw for prompt {}", prompt.label(), e);
+      log.error("the engine threw for prompt {}", prompt.label(), TraceOnly.of(e));
       attempt.accept(new Failed(GenerateEvent.Failure.ENGINE, "the engine threw " + e));
     }
   }
@@ -186,7 +187,7 @@ final class PromptRuns {
             "prompt {} is submitted again in {} ms: {}",
             prompt.label(),
             prompt.submitAt - now,
-            Printable.of(failed.message()));
+            failed.failure());
       }
     }
   }

@@ -12,9 +12,34 @@ import java.util.Map;
  *
  * @param name as it stands in the file
  * @param standard the value where the file gives none; empty where there is none
+ * @param unit what its value is
  * @param doc one sentence for people
  */
-public record Setting(String name, String standard, String doc) {
+public record Setting(String name, String standard, Unit unit, String doc) {
+
+  /** What a setting's value is, as the reference says it. */
+  public enum Unit {
+    TEXT("text"),
+    COUNT("count"),
+    NUMBER("number"),
+    FLAG("true or false"),
+    PROMPTS("prompts"),
+    TOKENS("tokens"),
+    BYTES("bytes"),
+    TIME("time");
+
+    private final String label;
+
+    Unit(String label) {
+      this.label = label;
+    }
+  }
+
+  /** Its line in the reference, a row of a Markdown table. */
+  String row() {
+    String shown = standard.isEmpty() ? "" : "`" + standard + "`";
+    return "| `%s` | %s | %s | %s |".formatted(name, shown, unit.label, doc);
+  }
 
   /**
    * The environment variable that overrides it: {@code topics.prompts} is MILLRACE_TOPICS_PROMPTS.

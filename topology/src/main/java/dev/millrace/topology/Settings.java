@@ -1,5 +1,6 @@
 package dev.millrace.topology;
 
+import dev.millrace.topology.Setting.Unit;
 import java.util.ArrayList;
 import java.util.List;
 
@@ -34,86 +35,131 @@ public final class Settings {
           "millrace.dead-letters",
           "Topic of prompts that cannot be answered, as they came, with the reason in headers.");
   static final Setting PARTITIONS =
-      own("topics.partitions", "6", "Partitions of the topics that topics create makes.");
+      own(
+          "topics.partitions",
+          "6",
+          Unit.COUNT,
+          "Partitions of the topics that topics create makes.");
   static final Setting REPLICATION =
       own(
           "topics.replication.factor",
           "-1",
+          Unit.COUNT,
           "Replicas of those topics and of the stores' changelogs; -1: the broker's default.");
 
   static final Setting WINDOW_PROMPTS =
       own(
           "window.prompts",
           "512",
+          Unit.PROMPTS,
           "Most prompts that the engine holds before the worker stops reading more.");
   static final Setting WINDOW_TOKENS =
       own(
           "window.tokens",
           "0",
+          Unit.TOKENS,
           "Most prompt tokens that wait in the engine before the worker stops reading more; 0: no"
               + " such limit.");
   static final Setting WINDOW_BYTES =
       own(
           "window.bytes",
           "0",
+          Unit.BYTES,
           "Most bytes of prompts that the worker keeps before it stops reading more; 0: a sixteenth"
               + " of the largest heap, since a prompt is held in several forms.");
   static final Setting SAVE_TOKENS =
       own(
           "progress.save.tokens",
           "64",
+          Unit.TOKENS,
           "A prompt's generated tokens are saved when this many are unsaved: what a crash costs.");
   static final Setting SAVE_INTERVAL =
-      own("progress.save.interval", "2s", "Or when the oldest unsaved one is this old.");
+      own("progress.save.interval", "2s", Unit.TIME, "Or when the oldest unsaved one is this old.");
   static final Setting DEDUP_RETENTION =
       own(
           "dedup.retention",
           "1h",
+          Unit.TIME,
           "How long the id of an answered prompt is remembered: a second prompt with it is not"
               + " answered again.");
   static final Setting DEDUP_IDS =
-      own("dedup.max.ids", "200000", "Most ids remembered for one partition; oldest go first.");
+      own(
+          "dedup.max.ids",
+          "200000",
+          Unit.COUNT,
+          "Most ids remembered for one partition; oldest go first.");
   static final Setting MAX_BYTES =
       own(
           "max.prompt.bytes",
           "32m",
+          Unit.BYTES,
           "Largest record, prompt or answer: drives the topics', the producer's and the fetch"
               + " limits.");
   static final Setting MAX_TOKENS =
-      own("max.tokens", "1024", "Most tokens to generate where a prompt does not say.");
+      own(
+          "max.tokens",
+          "1024",
+          Unit.TOKENS,
+          "Most tokens to generate where a prompt does not say.");
   static final Setting TEMPERATURE =
       own(
           "sampling.temperature",
           "",
+          Unit.NUMBER,
           "Temperature where a prompt does not say; empty: the model's own default.");
   static final Setting TOP_P =
-      own("sampling.top.p", "", "top_p where a prompt does not say; empty: the model's own.");
+      own(
+          "sampling.top.p",
+          "",
+          Unit.NUMBER,
+          "top_p where a prompt does not say; empty: the model's own.");
   static final Setting ATTEMPTS =
       own(
           "engine.attempts",
           "3",
+          Unit.COUNT,
           "How often a prompt is tried when the engine fails it, before it is a dead letter.");
   static final Setting BACKOFF =
-      own("engine.backoff", "500ms", "Pause before the second try; doubles with each further one.");
+      own(
+          "engine.backoff",
+          "500ms",
+          Unit.TIME,
+          "Pause before the second try; doubles with each further one.");
   static final Setting SEQUENCES =
-      own("engine.max.sequences", "256", "Most sequences that the engine runs at once.");
+      own(
+          "engine.max.sequences",
+          "256",
+          Unit.COUNT,
+          "Most sequences that the engine runs at once.");
   static final Setting TOKEN_BUDGET =
-      own("engine.token.budget", "2048", "Most tokens of one step of the engine.");
+      own("engine.token.budget", "2048", Unit.TOKENS, "Most tokens of one step of the engine.");
   static final Setting MAX_CHUNK =
-      own("engine.max.chunk", "1024", "Most tokens of one prompt in a step while others wait.");
+      own(
+          "engine.max.chunk",
+          "1024",
+          Unit.TOKENS,
+          "Most tokens of one prompt in a step while others wait.");
   static final Setting KV_BLOCKS =
       own(
           "engine.kv.blocks",
           "0",
+          Unit.COUNT,
           "Blocks of keys and values; 0: room for eight of the longest prompts, at most a quarter"
               + " of the memory.");
   static final Setting PREFIX_CACHE =
       own(
           "engine.prefix.cache",
           "true",
+          Unit.FLAG,
           "Whether prompts share the KV blocks of equal beginnings.");
+  static final Setting DEVICE =
+      own(
+          "engine.device",
+          "cpu",
+          "What computes: cpu, or cuda:N for the N-th GPU of the machine; worker --gpus sets it for"
+              + " each of its processes.");
   static final Setting THREADS =
-      own("engine.threads", "0", "Threads of the CPU backend; 0: one for each core.");
+      own("engine.threads", "0", Unit.COUNT, "Threads of the CPU backend; 0: one for each core.");
 
   static final Setting REGISTRY =
       own("registry.url", "", "Address of the schema registry (Confluent's interface).");
@@ -126,11 +172,18 @@ public final class Settings {
       own(
           "drain.grace",
           "20s",
+          Unit.TIME,
           "How long a worker that is told to stop goes on with the prompts it has begun.");
   static final Setting STATUS_HOST =
       own("status.host", "127.0.0.1", "Address of the status server (/metrics, /health/...).");
   static final Setting STATUS_PORT =
-      own("status.port", "9478", "Its port; 0: any free one; -1: no status server.");
+      own("status.port", "9478", Unit.COUNT, "Its port; 0: any free one; -1: no status server.");
+
+  static final Setting LOG_FORMAT =
+      own(
+          "log.format",
+          "plain",
+          "How a worker's log lines look: plain, or json for one object each.");
 
   /** Every key of the worker's own. */
   public static final List<Setting> ALL = List.copyOf(ALL_OWN);
@@ -138,7 +191,11 @@ public final class Settings {
   private Settings() {}
 
   private static Setting own(String name, String standard, String doc) {
-    Setting setting = new Setting(name, standard, doc);
+    return own(name, standard, Unit.TEXT, doc);
+  }
+
+  private static Setting own(String name, String standard, Unit unit, String doc) {
+    Setting setting = new Setting(name, standard, unit, doc);
     ALL_OWN.add(setting);
     return setting;
   }

@@ -12,6 +12,7 @@ import dev.millrace.inference.api.GenerateRequest;
 import dev.millrace.inference.api.Generator;
 import dev.millrace.inference.api.Message;
 import dev.millrace.inference.api.Prompt;
+import dev.millrace.inference.api.TraceOnly;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Set;
@@ -239,7 +240,7 @@ public final class SyntheticGenerator implements Generator {
       try {
         listener.accept(event);
       } catch (RuntimeException e) {
-        log.error("a listener threw", e);
+        log.error("a listener threw", TraceOnly.of(e));
       }
     }
   }

@@ -54,6 +54,7 @@ public final class WorkerConfig {
    *
    * @param kvBlocks 0: as many as there is room for
    * @param threads that compute
+   * @param device {@code cpu} or {@code cuda:N}
    */
   public record EngineSettings(
       int maxSequences,
@@ -61,7 +62,8 @@ public final class WorkerConfig {
       int maxChunk,
       boolean prefixCache,
       int kvBlocks,
-      int threads) {}
+      int threads,
+      String device) {}
 
   /** What happens to a prompt that the engine failed. */
   public record Retry(int attempts, Duration backoff) {}
@@ -156,6 +158,7 @@ public final class WorkerConfig {
     topP();
     drainGrace();
     statusPort();
+    jsonLogs();
     partitions();
     replicationFactor();
     streamThreads();
@@ -283,7 +286,30 @@ public final class WorkerConfig {
         Settings.MAX_CHUNK.integer(values, 1, 1 << 24),
         Settings.PREFIX_CACHE.flag(values),
         Settings.KV_BLOCKS.integer(values, 0, Integer.MAX_VALUE),
-        threads == 0 ? Runtime.getRuntime().availableProcessors() : threads);
+        threads == 0 ? Runtime.getRuntime().availableProcessors() : threads,
+        device());
+  }
+
+  private String device() {
+    String device = Settings.DEVICE.text(values);
+    if (!device.matches("cpu|cuda:[0-9]{1,4}")) {
+      throw new ConfigException(
+          "%s is '%s': it must be cpu, or cuda:N for the N-th GPU"
+              .formatted(Settings.DEVICE.name(), device));
+    }
+    return device;
+  }
+
+  /** Whether log lines are JSON objects. */
+  public boolean jsonLogs() {
+    String format = Settings.LOG_FORMAT.text(values);
+    return switch (format) {
+      case "json" -> true;
+      case "plain" -> false;
+      default ->
+          throw new ConfigException(
+              "%s is '%s': it must be plain or json".formatted(Settings.LOG_FORMAT.name(), format));
+    };
   }
 
   public int maxPromptBytes() {

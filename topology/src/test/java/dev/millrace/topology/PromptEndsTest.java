@@ -358,9 +358,9 @@ class PromptEndsTest {
 
   @Test
   void shouldTryAgainWhenTheEngineThrows() {
-    harness.generator.throwsOnSubmit = true;
+    harness.generator.thrown = new IllegalStateException("told to throw");
     harness.send(Harness.prompt("p1").build());
-    harness.generator.throwsOnSubmit = false;
+    harness.generator.thrown = null;
     harness.advance(Duration.ofSeconds(1));
     assertThat(harness.generator.submissions).hasSize(1);
   }

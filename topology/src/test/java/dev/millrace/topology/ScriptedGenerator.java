@@ -22,7 +22,7 @@ final class ScriptedGenerator implements Generator {
 
   final List<Submission> submissions = new ArrayList<>();
   @Nullable String failure;
-  boolean throwsOnSubmit;
+  @Nullable RuntimeException thrown;
 
   /** A request that came, and how to answer it. */
   static final class Submission implements Generation {
@@ -76,8 +76,8 @@ final class ScriptedGenerator implements Generator {
 
   @Override
   public Generation submit(GenerateRequest request, Consumer<GenerateEvent> listener) {
-    if (throwsOnSubmit) {
-      throw new IllegalStateException("told to throw");
+    if (thrown != null) {
+      throw thrown;
     }
     Submission submission = new Submission(request, listener);
     submissions.add(submission);

@@ -3,6 +3,7 @@ package dev.millrace.inference.engine;
 import dev.millrace.inference.api.FinishReason;
 import dev.millrace.inference.api.GenerateEvent;
 import dev.millrace.inference.api.TokenLogprob;
+import dev.millrace.inference.api.TraceOnly;
 import dev.millrace.inference.sampling.SamplingState;
 import java.util.Arrays;
 import java.util.Comparator;
@@ -253,7 +254,7 @@ final class Sequence implements Engine.Handle {
   private void listenerThrew(Throwable e) {
     if (!listenerThrew) {
       listenerThrew = true; // said once: it may do so at each token
-      log.error("The listener of {} threw; the sequence goes on", this, e);
+      log.error("The listener of {} threw; the sequence goes on", this, TraceOnly.of(e));
     }
   }
 

@@ -7,6 +7,7 @@ import dev.millrace.inference.api.GenerateRequest;
 import dev.millrace.inference.api.Generator;
 import dev.millrace.inference.api.InvalidRequestException;
 import dev.millrace.inference.api.TokenLogprob;
+import dev.millrace.inference.api.TraceOnly;
 import dev.millrace.inference.engine.Engine;
 import dev.millrace.inference.engine.TokenListener;
 import dev.millrace.inference.engine.TokenRequest;
@@ -20,6 +21,7 @@ import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
+import org.slf4j.MDC;
 
 /**
  * One request on its way: encoded on an encoding thread, fed by the engine thread, turned into text
@@ -28,6 +30,9 @@ import org.slf4j.LoggerFactory;
  */
 final class Answer implements Generator.Generation, TokenListener {
   private static final Logger log = LoggerFactory.getLogger(Answer.class);
+
+  /** Under this name a log line's context (MDC) holds the request that it is about. */
+  private static final String LOG_KEY = "prompt";
 
   private final LlmGenerator owner;
   private final GenerateRequest request;
@@ -67,6 +72,7 @@ final class Answer implements Generator.Generation, TokenListener {
 
   /** Makes the prompt's tokens and hands them to the engine. */
   void encode() {
+    MDC.put(LOG_KEY, request.id());
     try {
       if (owner.closing()) {
         onFailed(Failure.CLOSED, LlmGenerator.CLOSED);
@@ -80,8 +86,10 @@ final class Answer implements Generator.Generation, TokenListener {
     } catch (RefusedException e) {
       onFailed(e.failure(), String.valueOf(e.getMessage()));
     } catch (RuntimeException | StackOverflowError | OutOfMemoryError e) {
-      log.error("Request {}: encoding its prompt failed", request.id(), e);
+      log.error("Request {}: encoding its prompt failed", request.id(), TraceOnly.of(e));
       onFailed(Failure.ENGINE, "encoding the prompt failed: " + e);
+    } finally {
+      MDC.remove(LOG_KEY);
     }
   }
 
@@ -185,12 +193,15 @@ final class Answer implements Generator.Generation, TokenListener {
     if (ended) {
       return;
     }
+    MDC.put(LOG_KEY, request.id());
     try {
       read(mail);
     } catch (RuntimeException | StackOverflowError | OutOfMemoryError e) {
-      log.error("Request {}: its text could not be read", request.id(), e);
+      log.error("Request {}: its text could not be read", request.id(), TraceOnly.of(e));
       cancel();
       fail(Failure.ENGINE, "reading the answer failed: " + e);
+    } finally {
+      MDC.remove(LOG_KEY);
     }
   }
 
@@ -296,7 +307,8 @@ final class Answer implements Generator.Generation, TokenListener {
     try {
       listener.accept(event);
     } catch (RuntimeException | Error e) {
-      log.error("Request {}: its listener threw at {}", request.id(), event.getClass(), e);
+      log.error(
+          "Request {}: its listener threw at {}", request.id(), event.getClass(), TraceOnly.of(e));
     }
   }
 }

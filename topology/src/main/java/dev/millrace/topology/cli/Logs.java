@@ -2,10 +2,14 @@ package dev.millrace.topology.cli;
 
 import ch.qos.logback.classic.Level;
 import ch.qos.logback.classic.LoggerContext;
+import ch.qos.logback.classic.encoder.JsonEncoder;
 import ch.qos.logback.classic.encoder.PatternLayoutEncoder;
 import ch.qos.logback.classic.spi.ILoggingEvent;
+import ch.qos.logback.core.Appender;
+import ch.qos.logback.core.ConsoleAppender;
 import ch.qos.logback.core.FileAppender;
 import java.nio.file.Path;
+import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -31,6 +35,40 @@ final class Logs {
     appender.setFile(file.toString());
     appender.setAppend(false);
     appender.start();
+    replaceAppenders(context, appender);
+  }
+
+  /**
+   * From now on each line on standard error is a JSON object.
+   *
+   * @param worker which of several workers this process is; null if it is the only one
+   */
+  static void json(@Nullable String worker) {
+    if (!(LoggerFactory.getILoggerFactory() instanceof LoggerContext context)) {
+      return;
+    }
+    JsonEncoder encoder = new JsonEncoder();
+    encoder.setContext(context);
+    encoder.setWithSequenceNumber(false);
+    encoder.setWithNanoseconds(false);
+    encoder.setWithContext(worker != null);
+    if (worker != null) {
+      context.putProperty("worker", worker);
+    }
+    // The template and its arguments say nothing that the formatted message does not.
+    encoder.setWithMessage(false);
+    encoder.setWithArguments(false);
+    encoder.setWithFormattedMessage(true);
+    encoder.start();
+    ConsoleAppender<ILoggingEvent> appender = new ConsoleAppender<>();
+    appender.setContext(context);
+    appender.setTarget("System.err");
+    appender.setEncoder(encoder);
+    appender.start();
+    replaceAppenders(context, appender);
+  }
+
+  private static void replaceAppenders(LoggerContext context, Appender<ILoggingEvent> appender) {
     ch.qos.logback.classic.Logger root = context.getLogger(Logger.ROOT_LOGGER_NAME);
     root.detachAndStopAllAppenders();
     root.addAppender(appender);

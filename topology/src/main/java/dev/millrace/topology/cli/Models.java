@@ -5,6 +5,7 @@ import dev.millrace.inference.backend.cpu.CpuRunner;
 import dev.millrace.inference.checkpoint.InvalidCheckpointException;
 import dev.millrace.inference.engine.EngineConfig;
 import dev.millrace.inference.pipeline.LlmGenerator;
+import dev.millrace.topology.ConfigException;
 import dev.millrace.topology.WorkerConfig;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -28,6 +29,13 @@ final class Models {
               + ": model.path must be the folder of a Hugging Face checkpoint");
     }
     WorkerConfig.EngineSettings engine = config.engine();
+    if (!engine.device().equals("cpu")) {
+      throw new ConfigException(
+          "engine.device is "
+              + engine.device()
+              + ": this build has no CUDA backend, only the CPU's; leave it at cpu, and --gpus"
+              + " out");
+    }
     String name =
         config.modelName().isEmpty()
             ? folder.toAbsolutePath().normalize().getFileName().toString()

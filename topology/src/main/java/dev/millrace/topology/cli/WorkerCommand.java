@@ -21,6 +21,9 @@ public final class WorkerCommand implements Callable<Integer> {
   @Override
   public Integer call() {
     WorkerConfig settings = config.load();
+    if (settings.jsonLogs()) {
+      Logs.json(null);
+    }
     return WorkerRun.run(settings, Models.load(settings));
   }
 }

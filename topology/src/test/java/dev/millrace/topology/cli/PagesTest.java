@@ -6,6 +6,7 @@ import dev.millrace.topology.Environment;
 import dev.millrace.topology.Main;
 import dev.millrace.topology.Setting;
 import dev.millrace.topology.Settings;
+import dev.millrace.topology.SettingsPage;
 import dev.millrace.topology.WorkerConfig;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -13,26 +14,27 @@ import java.nio.file.Path;
 import java.util.List;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
-import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
-import org.junit.jupiter.params.ParameterizedTest;
-import org.junit.jupiter.params.provider.MethodSource;
 import picocli.CommandLine;
 
 /** What the pages and examples say about settings and commands is true. */
 final class PagesTest {
   private final Path home = Environment.home();
 
-  static Stream<Setting> settings() {
-    return Settings.ALL.stream();
+  @Test
+  void shouldHoldTheSettingsAsTheCodeHasThem() throws IOException {
+    String page = Files.readString(home.resolve("docs/operations.md"));
+    assertThat(page)
+        .as("run ./millrace settings --write docs/operations.md")
+        .isEqualTo(SettingsPage.update(page));
   }
 
-  @ParameterizedTest
-  @MethodSource("settings")
-  void shouldListEachSettingWithItsDefault(Setting setting) throws IOException {
-    String standard = setting.standard().isEmpty() ? "" : "`" + setting.standard() + "`";
-    assertThat(Files.readString(home.resolve("docs/operations.md")))
-        .contains("| `%s` | %s | %s |".formatted(setting.name(), standard, setting.doc()));
+  @Test
+  void shouldGiveEachNumberAUnit() {
+    assertThat(Settings.ALL)
+        .filteredOn(s -> s.standard().matches("-?\\d+\\w*|true|false"))
+        .hasSizeGreaterThan(15)
+        .allSatisfy(s -> assertThat(s.unit()).as(s.name()).isNotEqualTo(Setting.Unit.TEXT));
   }
 
   @Test
