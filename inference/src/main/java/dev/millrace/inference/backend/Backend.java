@@ -1,6 +1,7 @@
 package dev.millrace.inference.backend;
 
 import dev.millrace.inference.checkpoint.WeightData;
+import dev.millrace.inference.checkpoint.WeightFormat;
 import dev.millrace.inference.engine.Batch;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
@@ -27,6 +28,16 @@ public interface Backend extends AutoCloseable {
 
   /** A vector of the checkpoint as float32, [1, length]. */
   Tensor vector(WeightData vector);
+
+  /**
+   * A matrix of made-up numbers, spread evenly over [-{@code spread}, {@code spread}]: equal seeds
+   * give equal numbers. For measurements of shapes that there is no checkpoint of.
+   *
+   * @throws IllegalArgumentException if this backend has no weights of that format
+   */
+  default Weight randomWeight(int rows, int columns, WeightFormat format, float spread, long seed) {
+    return weight(RandomNumbers.matrix(rows, columns, format, spread, seed));
+  }
 
   /** Room for activations; zeros. */
   Tensor tensor(int rows, int columns);
@@ -104,6 +115,19 @@ public interface Backend extends AutoCloseable {
     linear(x, rows, gate.weight, gate.bias, gate.out);
     linear(x, rows, up.weight, up.bias, up.out);
     siluMul(gate.out, up.out, rows, gate.out);
+  }
+
+  // For measurements.
+
+  /** Waits until everything that was started has ended. */
+  default void await() {}
+
+  /**
+   * What the device can do at most, measured on it. The default asks the operations above; a device
+   * that can be asked more directly overrides it.
+   */
+  default Gauge gauge() {
+    return new OperationGauge(this);
   }
 
   /** A linear layer and where its result goes. */

@@ -16,4 +16,7 @@ public interface KvCache {
   int blockSize();
 
   int blocks();
+
+  /** Bytes of keys and values together that a token takes over all layers. */
+  long tokenBytes();
 }

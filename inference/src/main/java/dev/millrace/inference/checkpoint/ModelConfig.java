@@ -54,6 +54,15 @@ public record ModelConfig(
    * @throws InvalidCheckpointException if something is missing, malformed or not supported
    */
   public static ModelConfig read(Path folder) {
-    return new ModelConfigReader(folder).read();
+    return new ModelConfigReader(folder.resolve("config.json")).read();
+  }
+
+  /**
+   * As {@link #read}, where {@code config.json} goes by another name.
+   *
+   * @param file of that content; {@code generation_config.json} is looked for beside it
+   */
+  public static ModelConfig readFile(Path file) {
+    return new ModelConfigReader(file).read();
   }
 }

@@ -19,12 +19,12 @@ final class ModelConfigReader {
   private static final int MAX_SIZE = 1 << 24;
   private static final int MAX_BLOCKS = 4096;
 
-  private final Path folder;
+  private final Path file;
   private final JsonObject config;
 
-  ModelConfigReader(Path folder) {
-    this.folder = folder;
-    this.config = JsonObject.read(folder.resolve("config.json"));
+  ModelConfigReader(Path file) {
+    this.file = file;
+    this.config = JsonObject.read(file);
   }
 
   ModelConfig read() {
@@ -246,7 +246,7 @@ final class ModelConfigReader {
 
   private ModelConfig.SpecialTokens specialTokens(int vocab) {
     LinkedHashSet<Integer> eos = new LinkedHashSet<>();
-    Path generation = folder.resolve("generation_config.json");
+    Path generation = file.resolveSibling("generation_config.json");
     if (Files.exists(generation)) {
       addIds(JsonObject.read(generation), vocab, eos);
     }

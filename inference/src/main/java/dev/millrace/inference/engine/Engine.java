@@ -38,11 +38,25 @@ public final class Engine implements AutoCloseable {
   /** A submitted sequence, to {@link #abort} it by. */
   public sealed interface Handle permits Sequence {}
 
+  /**
+   * What the engine has done since it began; subtract two for what lies between.
+   *
+   * @param steps that ended
+   * @param tokens computed in them, of prompts and answers
+   * @param members sequences in them, summed over the steps
+   * @param hostNanos of the engine's thread on bookkeeping
+   * @param awaitNanos of the engine's thread waiting for steps
+   * @param emptyNanos in which no step was in flight although there was work
+   */
+  public record Work(
+      long steps, long tokens, long members, long hostNanos, long awaitNanos, long emptyNanos) {}
+
   private final Runner runner;
   private final Runner.Info info;
   private final int maxContext;
   private final BlockManager blocks;
   private final Scheduler scheduler;
+  private final WorkClock clock = new WorkClock();
 
   /** One more than may be in flight, used in turn; [oldest, next) are in flight. */
   private final Step[] steps;
@@ -150,6 +164,11 @@ public final class Engine implements AutoCloseable {
         failure);
   }
 
+  /** Where the time has gone so far, as of the last step. Thread-safe. */
+  public Work work() {
+    return clock.read();
+  }
+
   /**
    * Most tokens of a sequence, prompt and output: the model's context or what the KV blocks hold.
    */
@@ -195,9 +214,13 @@ public final class Engine implements AutoCloseable {
   /** Takes in what came and makes a step. Returns false if there was nothing to do. */
   boolean round() {
     try {
+      clock.roundBegins();
       takeAborts();
       takeInbox();
       boolean worked = failure == null && step();
+      if (worked) {
+        clock.roundEnds();
+      }
       publish();
       return worked;
     } catch (Throwable e) {
@@ -234,6 +257,7 @@ public final class Engine implements AutoCloseable {
     try {
       step.handle = runner.submit(step.batch);
       next++;
+      clock.submitted();
     } catch (RuntimeException e) {
       stepFailed(step, e);
     }
@@ -246,8 +270,11 @@ public final class Engine implements AutoCloseable {
 
   private StepHandle.@Nullable Result await(Step step) {
     oldest++;
+    clock.awaitBegins();
     try {
-      return step.handle().await();
+      StepHandle.Result sampled = step.handle().await();
+      clock.ended(step);
+      return sampled;
     } catch (StepFailedException e) {
       if (e.fatal()) {
         deviceLost = true;
@@ -257,6 +284,8 @@ public final class Engine implements AutoCloseable {
       }
     } catch (RuntimeException e) {
       stepFailed(step, e);
+    } finally {
+      clock.awaitEnds(next - oldest);
     }
     return null;
   }
@@ -409,6 +438,7 @@ public final class Engine implements AutoCloseable {
       LockSupport.parkNanos(this, HEARTBEAT_NANOS);
     }
     parked = false;
+    clock.rests();
     // Else the first step after a long rest would look like one that hangs.
     lastStepNanos = System.nanoTime();
   }

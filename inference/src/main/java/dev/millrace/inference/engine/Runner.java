@@ -27,6 +27,14 @@ public interface Runner extends AutoCloseable {
    */
   StepHandle submit(Batch batch);
 
+  /**
+   * Time that the device has spent on steps so far, in nanoseconds; -1 if this runner does not
+   * measure it. Thread-safe.
+   */
+  default long busyNanos() {
+    return -1;
+  }
+
   @Override
   void close();
 }

@@ -6,14 +6,16 @@ import dev.millrace.inference.backend.KvCache;
 import dev.millrace.inference.backend.Rotary;
 import dev.millrace.inference.backend.Step;
 import dev.millrace.inference.backend.Tensor;
+import dev.millrace.inference.backend.Weight;
 import dev.millrace.inference.checkpoint.BlockConfig;
-import dev.millrace.inference.checkpoint.Checkpoint;
 import dev.millrace.inference.checkpoint.ModelConfig;
+import dev.millrace.inference.checkpoint.WeightFormat;
 import dev.millrace.inference.model.LlamaWeights.Absent;
 import dev.millrace.inference.model.LlamaWeights.Block;
 import dev.millrace.inference.model.LlamaWeights.Heads;
 import dev.millrace.inference.model.LlamaWeights.Matrix;
 import dev.millrace.inference.model.LlamaWeights.SwiGlu;
+import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -24,18 +26,18 @@ import org.jspecify.annotations.Nullable;
  */
 final class LlamaModel implements Model {
   private final ModelConfig config;
-  private final Checkpoint checkpoint;
+  private final WeightSource source;
   private final Backend backend;
   private final LlamaWeights weights;
   private final Rotary rotary;
   private @Nullable LlamaWorkspace workspace;
 
-  /** Owns the checkpoint from here on. */
-  LlamaModel(ModelConfig config, Checkpoint checkpoint, Backend backend) {
+  /** Owns the source from here on. */
+  LlamaModel(ModelConfig config, WeightSource source, Backend backend) {
     this.config = config;
-    this.checkpoint = checkpoint;
+    this.source = source;
     this.backend = backend;
-    this.weights = LlamaWeights.load(config, checkpoint, backend);
+    this.weights = LlamaWeights.load(config, source);
     this.rotary = Rope.of(config.rope(), config.headDim());
   }
 
@@ -48,6 +50,28 @@ final class LlamaModel implements Model {
   public KvCache kvCache(int blocks) {
     return backend.kvCache(
         config.blocks().stream().map(BlockConfig::kvHeads).toList(), config.headDim(), blocks);
+  }
+
+  @Override
+  public Footprint footprint(KvCache cache) {
+    List<Weight> body = weights.body();
+    long bytes = 0;
+    long count = 0;
+    for (Weight weight : body) {
+      bytes += bytes(weight);
+      count += count(weight);
+    }
+    Weight output = weights.output();
+    WeightFormat format = body.isEmpty() ? output.format() : body.getFirst().format();
+    return new Footprint(bytes, count, bytes(output), count(output), cache.tokenBytes(), format);
+  }
+
+  private static long count(Weight weight) {
+    return (long) weight.rows() * weight.columns();
+  }
+
+  private static long bytes(Weight weight) {
+    return weight.format().bytes(count(weight));
   }
 
   @Override
@@ -135,6 +159,6 @@ final class LlamaModel implements Model {
 
   @Override
   public void close() {
-    checkpoint.close();
+    source.close();
   }
 }

@@ -1,17 +1,15 @@
 package dev.millrace.inference.model;
 
-import dev.millrace.inference.backend.Backend;
 import dev.millrace.inference.backend.Backend.Projection;
 import dev.millrace.inference.backend.Tensor;
 import dev.millrace.inference.backend.Weight;
 import dev.millrace.inference.checkpoint.BlockConfig;
-import dev.millrace.inference.checkpoint.Checkpoint;
 import dev.millrace.inference.checkpoint.ModelConfig;
 import java.util.ArrayList;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
-/** The weights of {@link LlamaModel} by their Hugging Face names, each checked for its shape. */
+/** The weights of {@link LlamaModel} by their Hugging Face names. */
 record LlamaWeights(Weight embedding, List<Block> blocks, Tensor norm, Weight output) {
 
   /** What a block is made of. */
@@ -36,11 +34,31 @@ record LlamaWeights(Weight embedding, List<Block> blocks, Tensor norm, Weight ou
 
   record Absent() implements AttentionPart, FeedForwardPart {}
 
-  static LlamaWeights load(ModelConfig config, Checkpoint checkpoint, Backend backend) {
-    return new Loader(config, checkpoint, backend).load();
+  static LlamaWeights load(ModelConfig config, WeightSource source) {
+    return new Loader(config, source).load();
   }
 
-  private record Loader(ModelConfig config, Checkpoint checkpoint, Backend backend) {
+  /** Matrices that every token goes through. */
+  List<Weight> body() {
+    List<Weight> body = new ArrayList<>();
+    for (Block block : blocks) {
+      switch (block.attention) {
+        case Heads(Tensor unused, Layer q, Layer k, Layer v, Layer o) ->
+            body.addAll(List.of(q.weight, k.weight, v.weight, o.weight));
+        case Matrix matrix -> body.add(matrix.weight);
+        case Absent absent -> {}
+      }
+      switch (block.feedForward) {
+        case SwiGlu(Tensor unused, Layer gate, Layer up, Layer down) ->
+            body.addAll(List.of(gate.weight, up.weight, down.weight));
+        case Matrix matrix -> body.add(matrix.weight);
+        case Absent absent -> {}
+      }
+    }
+    return body;
+  }
+
+  private record Loader(ModelConfig config, WeightSource source) {
 
     LlamaWeights load() {
       int hidden = config.hiddenSize();
@@ -105,11 +123,11 @@ record LlamaWeights(Weight embedding, List<Block> blocks, Tensor norm, Weight ou
     }
 
     private Weight matrix(String name, int rows, int columns) {
-      return backend.weight(checkpoint.tensor(name, rows, columns));
+      return source.matrix(name, rows, columns);
     }
 
     private Tensor vector(String name, int length) {
-      return backend.vector(checkpoint.tensor(name, length));
+      return source.vector(name, length);
     }
   }
 }

@@ -15,6 +15,9 @@ public interface Model extends AutoCloseable {
   /** A cache for this network's layers. */
   KvCache kvCache(int blocks);
 
+  /** What a step must read of the weights and of this cache. */
+  Footprint footprint(KvCache cache);
+
   /**
    * Computes a step and stores its keys and values.
    *

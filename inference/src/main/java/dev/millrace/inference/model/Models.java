@@ -3,6 +3,7 @@ package dev.millrace.inference.model;
 import dev.millrace.inference.backend.Backend;
 import dev.millrace.inference.checkpoint.Checkpoint;
 import dev.millrace.inference.checkpoint.ModelConfig;
+import dev.millrace.inference.checkpoint.WeightFormat;
 import java.nio.file.Path;
 
 /** From a checkpoint folder to a network: one line an architecture. */
@@ -16,16 +17,30 @@ public final class Models {
    *     damaged, incomplete or of a kind that is not supported
    */
   public static Model load(Path folder, Backend backend) {
-    ModelConfig config = ModelConfig.read(folder);
-    Checkpoint checkpoint = Checkpoint.open(folder);
+    return load(new ModelSource.Folder(folder), backend);
+  }
+
+  /** As {@link #load(Path, Backend)}, of any source. */
+  public static Model load(ModelSource source, Backend backend) {
+    return switch (source) {
+      case ModelSource.Folder(Path folder) -> {
+        ModelConfig config = ModelConfig.read(folder);
+        yield load(config, new CheckpointWeights(Checkpoint.open(folder), backend), backend);
+      }
+      case ModelSource.Random(Path file, WeightFormat format, long seed) ->
+          load(ModelConfig.readFile(file), new RandomWeights(seed, format, backend), backend);
+    };
+  }
+
+  private static Model load(ModelConfig config, WeightSource weights, Backend backend) {
     try {
       return switch (config.architecture()) {
         // Both are one network, of different blocks.
-        case "LlamaForCausalLM", "DeciLMForCausalLM" -> new LlamaModel(config, checkpoint, backend);
+        case "LlamaForCausalLM", "DeciLMForCausalLM" -> new LlamaModel(config, weights, backend);
         default -> throw new IllegalStateException("no network for " + config.architecture());
       };
     } catch (RuntimeException | Error e) {
-      checkpoint.close();
+      weights.close();
       throw e;
     }
   }

@@ -19,6 +19,7 @@ import picocli.CommandLine.Spec;
 @Command(
     name = "bench",
     description = "Measures parts of Millrace.",
+    subcommands = EngineBenchCommand.class,
     synopsisSubcommandLabel = "COMMAND")
 @SuppressWarnings("NullAway.Init")
 public final class BenchCommand {

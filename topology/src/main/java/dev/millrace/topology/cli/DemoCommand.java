@@ -37,7 +37,7 @@ public final class DemoCommand implements Callable<Integer> {
   static final String KEPT_SETTINGS = ".millrace/demo.properties";
 
   private static final String PROMPTS = "deploy/demo-prompts.jsonl";
-  private static final String MODEL = "src/model/checkpoint";
+  static final String MODEL = "src/model/checkpoint";
 
   @Option(
       names = "--prompts",

@@ -2,6 +2,7 @@ package dev.millrace.inference.backend.cpu;
 
 import dev.millrace.inference.api.TokenLogprob;
 import dev.millrace.inference.backend.Backend;
+import dev.millrace.inference.backend.Gauge;
 import dev.millrace.inference.backend.KvCache;
 import dev.millrace.inference.backend.Rotary;
 import dev.millrace.inference.backend.Sampled;
@@ -267,6 +268,11 @@ public final class CpuBackend implements Backend {
 
   private static float[] data(Tensor tensor) {
     return ((CpuTensor) tensor).data();
+  }
+
+  @Override
+  public Gauge gauge() {
+    return new CpuGauge(workers);
   }
 
   @Override

@@ -86,4 +86,9 @@ final class CpuKvCache implements KvCache {
   public int blocks() {
     return blocks;
   }
+
+  @Override
+  public long tokenBytes() {
+    return 2 * tokenBytes(kvHeads, headDim);
+  }
 }

@@ -2,16 +2,19 @@ package dev.millrace.inference.backend.cpu;
 
 import com.sun.management.HotSpotDiagnosticMXBean;
 import com.sun.management.OperatingSystemMXBean;
+import dev.millrace.inference.backend.Gauge;
 import dev.millrace.inference.backend.KvCache;
 import dev.millrace.inference.backend.Sampled;
 import dev.millrace.inference.backend.Step;
 import dev.millrace.inference.checkpoint.BlockConfig;
 import dev.millrace.inference.checkpoint.ModelConfig;
 import dev.millrace.inference.engine.Batch;
-import dev.millrace.inference.engine.Runner;
 import dev.millrace.inference.engine.StepFailedException;
 import dev.millrace.inference.engine.StepHandle;
+import dev.millrace.inference.model.Footprint;
 import dev.millrace.inference.model.Model;
+import dev.millrace.inference.model.ModelRunner;
+import dev.millrace.inference.model.ModelSource;
 import dev.millrace.inference.model.Models;
 import java.lang.management.ManagementFactory;
 import java.nio.file.Path;
@@ -30,7 +33,7 @@ import org.slf4j.LoggerFactory;
  * each with the sampling at its end, so that the caller plans the next step meanwhile. Owns model,
  * backend and mapped files; whoever opens it closes it, after the engine.
  */
-public final class CpuRunner implements Runner {
+public final class CpuRunner implements ModelRunner {
   private static final Logger LOG = LoggerFactory.getLogger(CpuRunner.class);
   private static final int DEPTH = 2;
 
@@ -43,6 +46,8 @@ public final class CpuRunner implements Runner {
   private final Info info;
   private final ExecutorService thread;
   private final AtomicInteger inFlight = new AtomicInteger();
+  // Written by the runner's thread alone.
+  private volatile long busyNanos;
   // Of the runner's thread alone: what the step before drew; null after one that failed.
   private @Nullable Sampled previous;
 
@@ -82,17 +87,22 @@ public final class CpuRunner implements Runner {
    *     damaged, incomplete or of a kind that is not supported
    */
   public static CpuRunner open(Path folder, Options options) {
+    return open(new ModelSource.Folder(folder), options);
+  }
+
+  /** As {@link #open(Path, Options)}, of any source. */
+  public static CpuRunner open(ModelSource source, Options options) {
     CpuBackend backend = new CpuBackend(options.threads());
     Model model = null;
     try {
-      model = Models.load(folder, backend);
+      model = Models.load(source, backend);
       CpuRunner runner = new CpuRunner(backend, model, options);
       if (options.warmUp()) {
         new WarmUp(runner.info, runner::compute).run();
       }
       LOG.info(
           "Opened {} on {}: context {}, {} KV blocks of {} tokens",
-          folder,
+          source,
           backend.describe(),
           runner.info.maxContext(),
           runner.info.blocks(),
@@ -151,9 +161,29 @@ public final class CpuRunner implements Runner {
     return info;
   }
 
-  /** What the checkpoint says of its model. */
+  @Override
   public ModelConfig config() {
     return model.config();
+  }
+
+  @Override
+  public Footprint footprint() {
+    return model.footprint(cache);
+  }
+
+  @Override
+  public Gauge gauge() {
+    return backend.gauge();
+  }
+
+  @Override
+  public String describe() {
+    return backend.describe();
+  }
+
+  @Override
+  public long busyNanos() {
+    return busyNanos;
   }
 
   @Override
@@ -170,6 +200,15 @@ public final class CpuRunner implements Runner {
 
   /** On the runner's thread; the warm-up comes before there is one. */
   private Sampled compute(Batch batch) {
+    long start = System.nanoTime();
+    try {
+      return computeStep(batch);
+    } finally {
+      busyNanos = busyNanos + (System.nanoTime() - start);
+    }
+  }
+
+  private Sampled computeStep(Batch batch) {
     Sampled before = previous;
     // Should this step fail, the next must not take its tokens from the step before it.
     previous = null;

@@ -13,9 +13,6 @@ import java.util.Collection;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.IntStream;
-import jdk.incubator.vector.FloatVector;
-import jdk.incubator.vector.IntVector;
-import jdk.incubator.vector.VectorOperators;
 import org.openjdk.jmh.annotations.Benchmark;
 import org.openjdk.jmh.annotations.BenchmarkMode;
 import org.openjdk.jmh.annotations.Fork;
@@ -49,16 +46,14 @@ import org.openjdk.jmh.runner.options.OptionsBuilder;
 @Fork(1)
 public class CpuBenchmark {
   private static final int THREADS = Runtime.getRuntime().availableProcessors();
-  private static final long READ_BYTES = 1L << 30;
   private static final int PROMPT = 384;
   private static final int CONTEXT = 64;
-  private static final int MULTIPLIES = 1_000_000;
 
   /** The buffer of the read loop. */
   @State(Scope.Benchmark)
   public static class Memory {
     final Arena arena = Arena.ofShared();
-    final MemorySegment buffer = arena.allocate(READ_BYTES, 64);
+    final MemorySegment buffer = arena.allocate(CpuGauge.READ_BYTES, 64);
     final Workers workers = new Workers(THREADS);
     final long[] found = new long[THREADS * 8];
 
@@ -109,29 +104,7 @@ public class CpuBenchmark {
   /** Every byte of the buffer once, by all threads. */
   @Benchmark
   public long read(Memory memory) {
-    memory.workers.run(
-        (worker, workers) -> {
-          long part = READ_BYTES / workers / 256 * 256;
-          memory.found[worker * 8] = xor(memory.buffer, worker * part, part);
-        });
-    return memory.found[0];
-  }
-
-  private static long xor(MemorySegment from, long at, long bytes) {
-    IntVector a = IntVector.zero(Lanes.INTS);
-    IntVector b = a;
-    IntVector c = a;
-    IntVector d = a;
-    int step = 4 * Lanes.WIDTH;
-    for (long i = at; i < at + bytes; i += step * 4L) {
-      a = a.lanewise(VectorOperators.XOR, Lanes.loadInts(from, i));
-      b = b.lanewise(VectorOperators.XOR, Lanes.loadInts(from, i + step));
-      c = c.lanewise(VectorOperators.XOR, Lanes.loadInts(from, i + 2L * step));
-      d = d.lanewise(VectorOperators.XOR, Lanes.loadInts(from, i + 3L * step));
-    }
-    return a.lanewise(VectorOperators.XOR, b)
-        .lanewise(VectorOperators.XOR, c.lanewise(VectorOperators.XOR, d))
-        .reduceLanes(VectorOperators.XOR);
+    return CpuGauge.read(memory.workers, memory.buffer, memory.found);
   }
 
   /** One token through the whole network. */
@@ -149,37 +122,7 @@ public class CpuBenchmark {
   /** Multiply-adds between registers, by all threads. */
   @Benchmark
   public long multiply(Memory memory) {
-    memory.workers.run(
-        (worker, workers) -> memory.found[worker * 8] = Float.floatToIntBits(multiply(MULTIPLIES)));
-    return memory.found[0];
-  }
-
-  /** Ten independent chains: enough to hide the latency of each. */
-  private static float multiply(int count) {
-    FloatVector x = FloatVector.broadcast(Lanes.FLOATS, 0.999f);
-    FloatVector a0 = x;
-    FloatVector a1 = x.add(1f);
-    FloatVector a2 = x.add(2f);
-    FloatVector a3 = x.add(3f);
-    FloatVector a4 = x.add(4f);
-    FloatVector a5 = x.add(5f);
-    FloatVector a6 = x.add(6f);
-    FloatVector a7 = x.add(7f);
-    FloatVector a8 = x.add(8f);
-    FloatVector a9 = x.add(9f);
-    for (int i = 0; i < count; i++) {
-      a0 = a0.fma(x, x);
-      a1 = a1.fma(x, x);
-      a2 = a2.fma(x, x);
-      a3 = a3.fma(x, x);
-      a4 = a4.fma(x, x);
-      a5 = a5.fma(x, x);
-      a6 = a6.fma(x, x);
-      a7 = a7.fma(x, x);
-      a8 = a8.fma(x, x);
-      a9 = a9.fma(x, x);
-    }
-    return a0.add(a1).add(a2).add(a3).add(a4).add(a5).add(a6).add(a7).add(a8).add(a9).lane(0);
+    return CpuGauge.multiply(memory.workers, memory.found);
   }
 
   /** Runs all four and sets them in relation. */
@@ -194,10 +137,9 @@ public class CpuBenchmark {
                         "-Xmx4g")
                     .build())
             .run();
-    double read = READ_BYTES / millis(results, "read") / 1e6;
+    double read = CpuGauge.READ_BYTES / millis(results, "read") / 1e6;
     double decode = RandomLlama.WEIGHT_BYTES / millis(results, "decode") / 1e6;
-    double multiply =
-        2.0 * THREADS * MULTIPLIES * 10 * Lanes.WIDTH / millis(results, "multiply") / 1e6;
+    double multiply = CpuGauge.flops(THREADS) / millis(results, "multiply") / 1e6;
     double prefill =
         RandomLlama.multipliesOfPrompt(PROMPT) * 2.0 / millis(results, "prefill") / 1e6;
     System.out.printf(

@@ -1,0 +1,55 @@
+package dev.millrace.inference.device;
+
+import dev.millrace.inference.backend.Backend;
+import dev.millrace.inference.model.ModelRunner;
+import java.nio.file.Path;
+import java.util.List;
+
+/** The devices that this build runs models on. */
+public final class Devices {
+  /** Names for {@link DeviceOptions#backend}. */
+  public static final List<String> NAMES = List.of("cpu");
+
+  private Devices() {}
+
+  /**
+   * Opens the folder of a Hugging Face checkpoint. The caller closes the runner, after the engine.
+   *
+   * @throws UnsupportedOperationException if there is no such backend here, or it cannot do what is
+   *     asked; the message lists what it can
+   * @throws dev.millrace.inference.checkpoint.InvalidCheckpointException if the checkpoint is
+   *     damaged, incomplete or of a kind that is not supported
+   */
+  public static ModelRunner open(Path folder, DeviceOptions options) {
+    return switch (options.backend()) {
+      case CpuDevice.NAME -> CpuDevice.open(folder, options);
+      default -> throw unknown(options.backend());
+    };
+  }
+
+  /**
+   * As {@link #open}, of the shape that a {@code config.json} tells, with made-up weights in the
+   * format that {@link DeviceOptions#dtype} names.
+   *
+   * @param seed equal seeds give equal weights
+   */
+  public static ModelRunner openRandom(Path config, long seed, DeviceOptions options) {
+    return switch (options.backend()) {
+      case CpuDevice.NAME -> CpuDevice.openRandom(config, seed, options);
+      default -> throw unknown(options.backend());
+    };
+  }
+
+  /** A backend with no model on it. The caller closes it. */
+  public static Backend backend(DeviceOptions options) {
+    return switch (options.backend()) {
+      case CpuDevice.NAME -> CpuDevice.backend(options);
+      default -> throw unknown(options.backend());
+    };
+  }
+
+  private static UnsupportedOperationException unknown(String name) {
+    return new UnsupportedOperationException(
+        "there is no backend %s here, only %s".formatted(name, String.join(", ", NAMES)));
+  }
+}

@@ -1,0 +1,32 @@
+package dev.millrace.inference.model;
+
+import dev.millrace.inference.backend.Backend;
+import dev.millrace.inference.backend.Tensor;
+import dev.millrace.inference.backend.Weight;
+import dev.millrace.inference.checkpoint.WeightFormat;
+import java.util.Arrays;
+
+/**
+ * Made-up weights, the same ones for the same seed. Matrices keep the size of what goes through
+ * them, norms are one and biases zero, so that activations are neither huge nor nothing.
+ */
+record RandomWeights(long seed, WeightFormat format, Backend backend) implements WeightSource {
+  @Override
+  public Weight matrix(String name, int rows, int columns) {
+    // An even spread over [-a, a] has the variance a² / 3.
+    float spread = (float) Math.sqrt(3.0 / columns);
+    return backend.randomWeight(rows, columns, format, spread, seed * 31 + name.hashCode());
+  }
+
+  @Override
+  public Tensor vector(String name, int length) {
+    Tensor vector = backend.tensor(1, length);
+    float[] numbers = new float[length];
+    Arrays.fill(numbers, name.endsWith(".bias") ? 0 : 1);
+    vector.fromHost(numbers);
+    return vector;
+  }
+
+  @Override
+  public void close() {}
+}
