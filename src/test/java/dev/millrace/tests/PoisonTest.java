@@ -3,7 +3,7 @@ package dev.millrace.tests;
 import static java.nio.charset.StandardCharsets.UTF_8;
 import static org.assertj.core.api.Assertions.assertThat;
 
-import dev.millrace.inference.backend.cpu.CpuRunner;
+import dev.millrace.inference.device.DeviceOptions;
 import dev.millrace.inference.engine.EngineConfig;
 import dev.millrace.inference.pipeline.LlmGenerator;
 import dev.millrace.schemas.CompletionFinish;
@@ -51,7 +51,7 @@ final class PoisonTest {
         LlmGenerator.open(
             RandomCheckpoint.write(scene.folder().resolve("random"), Environment.home(), 1),
             EngineConfig.defaults(),
-            CpuRunner.Options.defaults(),
+            DeviceOptions.of("cpu"),
             LlmGenerator.Options.of("random"));
     worker = Workers.start(scene, generator);
   }

@@ -7,7 +7,7 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
-import dev.millrace.inference.backend.cpu.CpuRunner;
+import dev.millrace.inference.device.DeviceOptions;
 import dev.millrace.inference.engine.EngineConfig;
 import dev.millrace.inference.pipeline.LlmGenerator;
 import dev.millrace.schemas.PromptEvent;
@@ -57,7 +57,7 @@ final class ShippedModelTest {
             LlmGenerator.open(
                 model.resolve("checkpoint"),
                 EngineConfig.defaults(),
-                CpuRunner.Options.defaults(),
+                DeviceOptions.of("cpu"),
                 LlmGenerator.Options.of("shipped"));
         Worker worker = Workers.start(scene, generator)) {
       List<PromptEvent> prompts = new ArrayList<>();

@@ -48,9 +48,9 @@ final class CpuDevice {
   }
 
   private static void check(DeviceOptions options) {
-    if (options.device() != 0) {
+    if (options.number() != 0) {
       throw new UnsupportedOperationException(
-          "the cpu backend has the one device 0, not " + options.device());
+          "there is one CPU: the device is cpu, not cpu:" + options.number());
     }
     oneOf("weights", "dtype", options.dtype(), WEIGHTS);
     oneOf("keys and values", "kv-dtype", options.kvDtype(), KEYS_AND_VALUES);

@@ -1,11 +1,14 @@
 package dev.millrace.inference.device;
 
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+
 /**
  * Where and in what formats to run a model. Formats are named as by people: {@code bf16}, {@code
  * fp8}; {@code auto} leaves them to checkpoint and backend.
  *
- * @param backend one of {@link Devices#NAMES}
- * @param device number of the card, from 0; the CPU is 0
+ * @param backend {@code cpu} or {@code cuda}
+ * @param number of the card, from 0; the CPU is 0
  * @param dtype format of the weights
  * @param kvDtype format of keys and values
  * @param threads of the CPU backend, at least 1
@@ -14,7 +17,7 @@ package dev.millrace.inference.device;
  */
 public record DeviceOptions(
     String backend,
-    int device,
+    int number,
     String dtype,
     String kvDtype,
     int threads,
@@ -23,31 +26,38 @@ public record DeviceOptions(
   /** Leaves a format to checkpoint and backend. */
   public static final String AUTO = "auto";
 
-  public DeviceOptions {
-    if (device < 0) {
-      throw new UnsupportedOperationException("device is " + device + ", it must be 0 or more");
-    }
-  }
+  private static final Pattern NAME = Pattern.compile("(cpu|cuda)(?::([0-9]{1,4}))?");
 
-  /** The CPU with all its cores, formats as they are, warm. */
-  public static DeviceOptions cpu() {
-    return new DeviceOptions(
-        "cpu", 0, AUTO, AUTO, Runtime.getRuntime().availableProcessors(), 0, true);
+  /**
+   * A device with formats as they are, warm, all cores where it is the CPU.
+   *
+   * @param device {@code cpu}, or {@code cuda:N} for the N-th card; {@code cuda} is the first
+   * @throws UnsupportedOperationException if it is neither
+   */
+  public static DeviceOptions of(String device) {
+    Matcher name = NAME.matcher(device);
+    if (!name.matches()) {
+      throw new UnsupportedOperationException(
+          "there is no device '%s': it is cpu, or cuda:N for the N-th GPU".formatted(device));
+    }
+    int number = name.group(2) == null ? 0 : Integer.parseInt(name.group(2));
+    int cores = Runtime.getRuntime().availableProcessors();
+    return new DeviceOptions(name.group(1), number, AUTO, AUTO, cores, 0, true);
   }
 
   public DeviceOptions withFormats(String weights, String keysAndValues) {
-    return new DeviceOptions(backend, device, weights, keysAndValues, threads, kvBlocks, warmUp);
+    return new DeviceOptions(backend, number, weights, keysAndValues, threads, kvBlocks, warmUp);
   }
 
   public DeviceOptions withKvBlocks(int blocks) {
-    return new DeviceOptions(backend, device, dtype, kvDtype, threads, blocks, warmUp);
+    return new DeviceOptions(backend, number, dtype, kvDtype, threads, blocks, warmUp);
   }
 
   public DeviceOptions withThreads(int count) {
-    return new DeviceOptions(backend, device, dtype, kvDtype, count, kvBlocks, warmUp);
+    return new DeviceOptions(backend, number, dtype, kvDtype, count, kvBlocks, warmUp);
   }
 
   public DeviceOptions withWarmUp(boolean warm) {
-    return new DeviceOptions(backend, device, dtype, kvDtype, threads, kvBlocks, warm);
+    return new DeviceOptions(backend, number, dtype, kvDtype, threads, kvBlocks, warm);
   }
 }

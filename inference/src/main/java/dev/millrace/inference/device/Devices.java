@@ -3,20 +3,16 @@ package dev.millrace.inference.device;
 import dev.millrace.inference.backend.Backend;
 import dev.millrace.inference.model.ModelRunner;
 import java.nio.file.Path;
-import java.util.List;
 
 /** The devices that this build runs models on. */
 public final class Devices {
-  /** Names for {@link DeviceOptions#backend}. */
-  public static final List<String> NAMES = List.of("cpu");
-
   private Devices() {}
 
   /**
    * Opens the folder of a Hugging Face checkpoint. The caller closes the runner, after the engine.
    *
    * @throws UnsupportedOperationException if there is no such backend here, or it cannot do what is
-   *     asked; the message lists what it can
+   *     asked; the message lists what it can do
    * @throws dev.millrace.inference.checkpoint.InvalidCheckpointException if the checkpoint is
    *     damaged, incomplete or of a kind that is not supported
    */
@@ -50,6 +46,6 @@ public final class Devices {
 
   private static UnsupportedOperationException unknown(String name) {
     return new UnsupportedOperationException(
-        "there is no backend %s here, only %s".formatted(name, String.join(", ", NAMES)));
+        "this build has no backend for %s, only the CPU's: use the device cpu".formatted(name));
   }
 }

@@ -11,7 +11,8 @@ import dev.millrace.inference.api.ResponseFormat;
 import dev.millrace.inference.api.SamplingParams;
 import dev.millrace.inference.api.Tool;
 import dev.millrace.inference.api.ToolChoice;
-import dev.millrace.inference.backend.cpu.CpuRunner;
+import dev.millrace.inference.device.DeviceOptions;
+import dev.millrace.inference.device.Devices;
 import dev.millrace.inference.engine.Engine;
 import dev.millrace.inference.engine.EngineConfig;
 import dev.millrace.inference.engine.Runner;
@@ -117,20 +118,21 @@ public final class LlmGenerator implements Generator {
   }
 
   /**
-   * Opens the folder of a Hugging Face checkpoint on the processor, and answers a first prompt
-   * before it returns, so that everything is loaded and compiled.
+   * Opens the folder of a Hugging Face checkpoint on a device, and answers a first prompt before it
+   * returns, so that everything is loaded and compiled.
    *
-   * @param cpu threads and memory for the network
+   * @param device what computes, and in what formats
+   * @throws UnsupportedOperationException if the device is not there or cannot do what is asked
    * @throws IOException if tokenizer or template are missing or broken
    * @throws dev.millrace.inference.checkpoint.InvalidCheckpointException if the checkpoint is
    *     damaged, incomplete or of a kind that is not supported
    */
   public static LlmGenerator open(
-      Path folder, EngineConfig config, CpuRunner.Options cpu, Options options) throws IOException {
+      Path folder, EngineConfig config, DeviceOptions device, Options options) throws IOException {
     ModelText text = ModelText.open(folder, options.chatTemplate());
-    CpuRunner runner;
+    Runner runner;
     try {
-      runner = CpuRunner.open(folder, cpu);
+      runner = Devices.open(folder, device);
     } catch (RuntimeException | Error e) {
       text.close();
       throw e;

@@ -19,7 +19,7 @@ class EngineBenchTest {
 
   private static ModelRunner runner() {
     return Devices.openRandom(
-        CONFIG, 7, DeviceOptions.cpu().withThreads(1).withKvBlocks(64).withWarmUp(false));
+        CONFIG, 7, DeviceOptions.of("cpu").withThreads(1).withKvBlocks(64).withWarmUp(false));
   }
 
   private static EngineReport run(Load load) throws InterruptedException {

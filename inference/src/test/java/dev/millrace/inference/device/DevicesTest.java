@@ -13,7 +13,7 @@ import org.junit.jupiter.params.provider.CsvSource;
 class DevicesTest {
   private static final Path FOLDER = Path.of("src/test/resources/checkpoints/llama-plain-bf16");
   private static final DeviceOptions CPU =
-      DeviceOptions.cpu().withThreads(1).withKvBlocks(4).withWarmUp(false);
+      DeviceOptions.of("cpu").withThreads(1).withKvBlocks(4).withWarmUp(false);
 
   @ParameterizedTest
   @CsvSource({"auto,BF16", "bf16,BF16", "f16,F16", "f32,F32"})
@@ -48,16 +48,16 @@ class DevicesTest {
   }
 
   @Test
-  void shouldSayWhichBackendsThereAre() {
-    assertThatThrownBy(
-            () -> Devices.open(FOLDER, new DeviceOptions("tpu", 0, "auto", "auto", 1, 4, false)))
-        .hasMessage("there is no backend tpu here, only cpu");
+  void shouldSayWhichDevicesThereAre() {
+    assertThatThrownBy(() -> DeviceOptions.of("tpu"))
+        .hasMessage("there is no device 'tpu': it is cpu, or cuda:N for the N-th GPU");
+    assertThatThrownBy(() -> Devices.open(FOLDER, DeviceOptions.of("cpu:1")))
+        .hasMessage("there is one CPU: the device is cpu, not cpu:1");
   }
 
   @Test
-  void shouldSayThatThereIsOneCpu() {
-    assertThatThrownBy(
-            () -> Devices.open(FOLDER, new DeviceOptions("cpu", 1, "auto", "auto", 1, 4, false)))
-        .hasMessage("the cpu backend has the one device 0, not 1");
+  void shouldReadTheNumberOfACard() {
+    assertThat(DeviceOptions.of("cuda:3").number()).isEqualTo(3);
+    assertThat(DeviceOptions.of("cuda")).isEqualTo(DeviceOptions.of("cuda:0"));
   }
 }

@@ -7,8 +7,8 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.millrace.inference.api.GenerateEvent;
-import dev.millrace.inference.backend.cpu.CpuRunner;
 import dev.millrace.inference.checkpoint.InvalidCheckpointException;
+import dev.millrace.inference.device.DeviceOptions;
 import dev.millrace.inference.engine.EngineConfig;
 import dev.millrace.inference.token.TokenizerException;
 import java.io.IOException;
@@ -68,7 +68,7 @@ class CheckpointTest {
     return LlmGenerator.open(
         folder,
         EngineConfig.defaults().withMaxSequences(8).withTokenBudget(64),
-        new CpuRunner.Options(1, 64, true),
+        DeviceOptions.of("cpu").withThreads(1).withKvBlocks(64),
         LlmGenerator.Options.of("small"));
   }
 

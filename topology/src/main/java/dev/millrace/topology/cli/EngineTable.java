@@ -20,10 +20,10 @@ final class EngineTable {
     Footprint footprint = runner.footprint();
     screen.line("%s%s", model.path(), model.madeUp() ? ", made-up weights" : "");
     screen.line(
-        "%s; weights %s, %.2f GB; KV %d bytes a token, %d blocks of %d",
+        "%s; weights %s, %.1f MB; KV %d bytes a token, %d blocks of %d",
         runner.describe(),
         format(footprint),
-        (footprint.bodyBytes() + footprint.outputBytes()) / 1e9,
+        (footprint.bodyBytes() + footprint.outputBytes()) / 1e6,
         footprint.kvTokenBytes(),
         runner.info().blocks(),
         runner.info().blockSize());

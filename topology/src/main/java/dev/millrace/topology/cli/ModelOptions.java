@@ -33,18 +33,11 @@ final class ModelOptions {
   @ArgGroup private @Nullable Source source;
 
   @Option(
-      names = "--backend",
+      names = "--device",
       paramLabel = "NAME",
       defaultValue = "cpu",
-      description = "What computes (default: ${DEFAULT-VALUE}).")
-  private String backend;
-
-  @Option(
-      names = "--device",
-      paramLabel = "N",
-      defaultValue = "0",
-      description = "Which card (default: ${DEFAULT-VALUE}).")
-  private int device;
+      description = "What computes: cpu, or cuda:N for the N-th GPU (default: ${DEFAULT-VALUE}).")
+  private String device;
 
   @Option(
       names = "--dtype",
@@ -87,10 +80,6 @@ final class ModelOptions {
     return seed;
   }
 
-  String backend() {
-    return backend.toLowerCase(Locale.ROOT);
-  }
-
   boolean madeUp() {
     return source != null && source.config != null;
   }
@@ -112,18 +101,16 @@ final class ModelOptions {
    *     CPU, whose default is meant for a worker
    */
   DeviceOptions device(long neededBlocks) {
-    int blocks = kvBlocks;
-    if (blocks == 0 && backend().equals("cpu")) {
-      blocks = (int) Math.min(Integer.MAX_VALUE, neededBlocks);
+    DeviceOptions options =
+        DeviceOptions.of(device.toLowerCase(Locale.ROOT))
+            .withFormats(dtype.toLowerCase(Locale.ROOT), kvDtype.toLowerCase(Locale.ROOT))
+            .withKvBlocks(kvBlocks);
+    if (threads > 0) {
+      options = options.withThreads(threads);
     }
-    return new DeviceOptions(
-        backend(),
-        device,
-        dtype.toLowerCase(Locale.ROOT),
-        kvDtype.toLowerCase(Locale.ROOT),
-        threads == 0 ? Runtime.getRuntime().availableProcessors() : threads,
-        blocks,
-        true);
+    return kvBlocks == 0 && options.backend().equals("cpu")
+        ? options.withKvBlocks((int) Math.min(Integer.MAX_VALUE, neededBlocks))
+        : options;
   }
 
   /**

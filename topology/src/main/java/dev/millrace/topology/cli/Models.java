@@ -1,8 +1,8 @@
 package dev.millrace.topology.cli;
 
 import dev.millrace.inference.api.Generator;
-import dev.millrace.inference.backend.cpu.CpuRunner;
 import dev.millrace.inference.checkpoint.InvalidCheckpointException;
+import dev.millrace.inference.device.DeviceOptions;
 import dev.millrace.inference.engine.EngineConfig;
 import dev.millrace.inference.pipeline.LlmGenerator;
 import dev.millrace.topology.ConfigException;
@@ -29,13 +29,6 @@ final class Models {
               + ": model.path must be the folder of a Hugging Face checkpoint");
     }
     WorkerConfig.EngineSettings engine = config.engine();
-    if (!engine.device().equals("cpu")) {
-      throw new ConfigException(
-          "engine.device is "
-              + engine.device()
-              + ": this build has no CUDA backend, only the CPU's; leave it at cpu, and --gpus"
-              + " out");
-    }
     String name =
         config.modelName().isEmpty()
             ? folder.toAbsolutePath().normalize().getFileName().toString()
@@ -50,8 +43,12 @@ final class Models {
               engine.prefixCache(),
               EngineConfig.defaults().maxBypass(),
               EngineConfig.defaults().stepAttempts()),
-          new CpuRunner.Options(engine.threads(), engine.kvBlocks(), true),
+          DeviceOptions.of(engine.device())
+              .withThreads(engine.threads())
+              .withKvBlocks(engine.kvBlocks()),
           LlmGenerator.Options.of(name));
+    } catch (UnsupportedOperationException e) {
+      throw new ConfigException("engine.device is " + engine.device() + ": " + e.getMessage(), e);
     } catch (InvalidCheckpointException e) {
       throw new Failures.CommandFailedException(
           "cannot serve the checkpoint in " + folder + ": " + Failures.describe(e), e);

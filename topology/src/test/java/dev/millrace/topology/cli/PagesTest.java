@@ -41,7 +41,7 @@ final class PagesTest {
   void shouldKnowEachCommandOnThePages() throws IOException {
     for (String page : List.of("README.md", "docs/operations.md")) {
       Matcher command =
-          Pattern.compile("\\./millrace ([a-z]+)(?: (create|topology))?")
+          Pattern.compile("\\./millrace ([a-z]+)(?: (create|topology|engine|kernels|stream|load))?")
               .matcher(Files.readString(home.resolve(page)));
       int found = 0;
       while (command.find()) {
