@@ -6,6 +6,7 @@ import java.io.StringWriter;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Set;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.header.internals.RecordHeader;
 import org.jspecify.annotations.Nullable;
@@ -49,6 +50,9 @@ final class DeadLetters {
   static final String TOPIC = "__streams.errors.topic";
   static final String PARTITION = "__streams.errors.partition";
   static final String OFFSET = "__streams.errors.offset";
+
+  /** What a reply says of a prompt that became a dead letter. */
+  static final Set<String> FOR_REPLIES = Set.of(REASON, PROMPT_ID, MESSAGE);
 
   private static final int LONGEST_MESSAGE = 4_096;
   private static final int LONGEST_TRACE = 16_384;

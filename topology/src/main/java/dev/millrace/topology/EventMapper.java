@@ -92,11 +92,15 @@ final class EventMapper {
     return model;
   }
 
-  /** The prompt's id: its own, or else where it was read. */
+  /** The prompt's id: its own, or else its record's as a CloudEvent, or else where it was read. */
   static String idOf(PromptEvent event, PromptRecord record) {
-    return event.getId().isEmpty()
+    if (!event.getId().isEmpty()) {
+      return event.getId();
+    }
+    String cloudEvent = CloudEvents.id(record);
+    return cloudEvent.isEmpty()
         ? record.topic() + "-" + record.partition() + "-" + record.offset()
-        : event.getId();
+        : cloudEvent;
   }
 
   /**
@@ -134,7 +138,7 @@ final class EventMapper {
         request,
         event.getStream(),
         event.getDeadline() == null ? Long.MAX_VALUE : event.getDeadline().toEpochMilli(),
-        Map.copyOf(event.getMetadata()));
+        CloudEvents.metadata(record, event.getMetadata()));
   }
 
   private static Prompt prompt(PromptEvent event) {

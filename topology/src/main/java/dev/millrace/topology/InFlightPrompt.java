@@ -45,6 +45,9 @@ final class InFlightPrompt {
   /** What it asks for; null while it is unread. */
   EventMapper.@Nullable Accepted accepted;
 
+  /** What is told about it to tracing; null until this owner of the task has accepted it. */
+  Tracing.@Nullable PromptTrace trace;
+
   final Tokens tokens = new Tokens();
 
   /** The number of the current attempt, from 1. */
@@ -81,6 +84,9 @@ final class InFlightPrompt {
 
   final StringBuilder chunkReasoning = new StringBuilder();
   int chunkSequence;
+
+  /** When the last chunk was sent, milliseconds since 1970. */
+  long chunkAt;
 
   /** To be tried again; null unless it is unwritten. */
   @Nullable Runnable ending;

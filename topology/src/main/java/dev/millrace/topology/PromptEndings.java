@@ -13,7 +13,6 @@ import java.nio.charset.StandardCharsets;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Set;
 import org.apache.kafka.common.KafkaException;
 import org.apache.kafka.common.errors.SerializationException;
 import org.apache.kafka.common.header.Header;
@@ -38,11 +37,8 @@ import org.slf4j.MDC;
 final class PromptEndings {
   private static final Logger log = LoggerFactory.getLogger(PromptEndings.class);
 
-  /** Context that a prompt's events carry on. */
-  private static final Set<String> CARRIED = Set.of("traceparent", "tracestate", "baggage");
-
-  /** Most bytes of it: it is copied to every chunk. */
-  private static final int MOST_CARRIED = 8 * 1024;
+  /** What tracing may add to a record's headers, or a reply that is refused. */
+  private static final int HEADER_ROOM = 1024;
 
   private static final GenerateEvent.Done NOTHING =
       new GenerateEvent.Done(
@@ -57,14 +53,22 @@ final class PromptEndings {
   private final TaskState task;
   private final Services services;
   private final Topics.Names topics;
+  private final Replies replies;
   private final ArrayDeque<InFlightPrompt> sent = new ArrayDeque<>();
   private final List<InFlightPrompt> waitingForCommit = new ArrayList<>();
   private final List<InFlightPrompt> unwritten = new ArrayList<>();
+  private final List<InFlightPrompt> waitingForReplyTopic = new ArrayList<>();
 
   PromptEndings(TaskState task) {
     this.task = task;
     this.services = task.services;
     this.topics = services.config().topics();
+    this.replies = new Replies(task);
+  }
+
+  /** A prompt begins: what its end needs to know is asked for. */
+  void prepare(InFlightPrompt prompt) {
+    replies.undecided(prompt.record);
   }
 
   /** Ends a prompt of which nothing was generated, as cancelled or expired. */
@@ -88,17 +92,22 @@ final class PromptEndings {
           holdBack(waitingForCommit, prompt, () -> complete(prompt, done, finish));
           return;
         }
-        outputs.add(write(Sink.CHUNK, task.codecs.chunks, EventMapper.chunk(prompt, true)));
+        outputs.add(writeChunk(prompt, true));
       }
       for (GenerateEvent.ToolCall call : done.toolCalls()) {
         outputs.add(
-            write(Sink.TOOL_CALL, task.codecs.toolCalls, services.mapper().toolCall(prompt, call)));
+            write(
+                Sink.TOOL_CALL,
+                task.codecs.toolCalls,
+                services.mapper().toolCall(prompt, call),
+                cloudEvent(prompt, "tool-call", Integer.toString(call.index()))));
       }
       outputs.add(
           write(
               Sink.COMPLETION,
               task.codecs.completions,
-              services.mapper().completion(prompt, done, finish)));
+              services.mapper().completion(prompt, done, finish),
+              cloudEvent(prompt, "completion", "completion")));
     } catch (RegistryUnavailableException e) {
       registryFailed(e);
       holdBack(unwritten, prompt, () -> complete(prompt, done, finish));
@@ -140,6 +149,9 @@ final class PromptEndings {
     prompt.current = null;
     prompt.generation = null;
     services.metrics().deadLettered(reason);
+    if (prompt.trace != null) {
+      prompt.trace.deadLetter(reason);
+    }
     String id = prompt.accepted == null ? null : prompt.accepted.id();
     // A corrected prompt may come under the same id from now on.
     task.unnamed(prompt);
@@ -160,7 +172,12 @@ final class PromptEndings {
         record.offset(),
         reason);
     services.metrics().deadLettered(reason);
-    sendLetter(record, DeadLetters.of(record, null, reason, message, cause));
+    Tracing.PromptTrace trace = services.tracing().process(record, "");
+    trace.deadLetter(reason);
+    Output letter = DeadLetters.of(record, null, reason, message, cause);
+    sendLetter(record, letter);
+    replies.refuse(record, letter.headers());
+    trace.end();
   }
 
   /** Sends what a prompt came to under an earlier owner of the task. */
@@ -204,7 +221,7 @@ final class PromptEndings {
     }
     Output chunk;
     try {
-      chunk = write(Sink.CHUNK, task.codecs.chunks, EventMapper.chunk(prompt, false));
+      chunk = writeChunk(prompt, false);
     } catch (RegistryUnavailableException e) {
       // The text waits for the next chunk, or the last.
       registryFailed(e);
@@ -225,7 +242,7 @@ final class PromptEndings {
           null);
       return;
     }
-    forward(prompt.record, key(prompt), chunk);
+    forward(prompt, key(prompt), chunk);
     prompt.chunkSequence++;
     prompt.chunkContent.setLength(0);
     prompt.chunkReasoning.setLength(0);
@@ -257,6 +274,12 @@ final class PromptEndings {
   /** Tries again to write what could not be written; ends at the first that still cannot. */
   void retryUnwritten() {
     retry(unwritten);
+  }
+
+  /** Sends what waited for a look at the topic on which its request wants the answer. */
+  void retryReplies() {
+    retry(waitingForReplyTopic);
+    replies.retry();
   }
 
   private void retry(List<InFlightPrompt> held) {
@@ -322,15 +345,24 @@ final class PromptEndings {
   }
 
   private void send(InFlightPrompt prompt, Outcome outcome) {
+    if (replies.undecided(prompt.record)) {
+      holdBack(waitingForReplyTopic, prompt, () -> send(prompt, outcome));
+      return;
+    }
     byte[] key = key(prompt);
     for (Output output : outcome.outputs()) {
       if (output.sink() == Sink.DEAD_LETTER) {
         sendLetter(task.store.record(prompt), output);
+        replies.refuse(prompt.record, output.headers());
       } else {
-        forward(prompt.record, key, output);
+        forward(prompt, key, output);
       }
     }
     prompt.state = State.SENT;
+    if (prompt.trace != null) {
+      prompt.trace.end();
+      prompt.trace = null;
+    }
     services.gate().end();
     if (task.exactlyOnce) {
       delete(prompt);
@@ -352,23 +384,26 @@ final class PromptEndings {
     task.forget(prompt);
   }
 
-  private <T> Output write(Sink sink, Serde<T> serde, T event) {
-    return new Output(sink, List.of(), serde.serializer().serialize(sink.topic(topics), event));
+  private Output writeChunk(InFlightPrompt prompt, boolean last) {
+    return write(
+        Sink.CHUNK,
+        task.codecs.chunks,
+        EventMapper.chunk(prompt, last),
+        cloudEvent(prompt, "chunk", prompt.attempt + "/" + prompt.chunkSequence));
+  }
+
+  private <T> Output write(Sink sink, Serde<T> serde, T event, List<Header> headers) {
+    return new Output(sink, headers, serde.serializer().serialize(sink.topic(topics), event));
+  }
+
+  private List<Header> cloudEvent(InFlightPrompt prompt, String kind, String part) {
+    String id = prompt.accepted().id();
+    return services.cloudEvents().of(prompt.record, id, kind, id + "/" + part, task.now());
   }
 
   private static byte[] key(InFlightPrompt prompt) {
     byte[] key = prompt.record.key();
     return key != null ? key : prompt.name().getBytes(StandardCharsets.UTF_8);
-  }
-
-  private static List<Header> carried(PromptRecord record) {
-    List<Header> carried = new ArrayList<>(CARRIED.size());
-    for (Header header : record.headers()) {
-      if (CARRIED.contains(header.key()) && header.value() != null) {
-        carried.add(header);
-      }
-    }
-    return PromptRecord.headerBytes(carried) > MOST_CARRIED ? List.of() : carried;
   }
 
   private static long size(PromptRecord record, Output output) {
@@ -377,13 +412,27 @@ final class PromptEndings {
     return (key == null ? EventMapper.LONGEST_ID * 3L : key.length)
         + (value == null ? 0 : value.length)
         + PromptRecord.headerBytes(output.headers())
-        + PromptRecord.headerBytes(carried(record));
+        + PromptRecord.headerBytes(Carried.of(record))
+        + HEADER_ROOM;
   }
 
-  private void forward(PromptRecord record, byte[] key, Output output) {
+  private void forward(InFlightPrompt prompt, byte[] key, Output output) {
     Headers headers = new RecordHeaders();
-    carried(record).forEach(headers::add);
+    Carried.of(prompt.record).forEach(headers::add);
     output.headers().forEach(headers::add);
+    Tracing.PromptTrace trace = prompt.trace;
+    if (trace == null) {
+      forward(prompt.record, key, output, headers);
+    } else {
+      trace.onto(headers);
+      trace.run(() -> forward(prompt.record, key, output, headers));
+    }
+  }
+
+  private void forward(PromptRecord record, byte[] key, Output output, Headers headers) {
+    if (output.sink() == Sink.COMPLETION) {
+      replies.answer(record, key, output.value(), headers);
+    }
     // The prompt's own timestamp may be one that the broker refuses.
     task.context.forward(
         new Record<>(key, output.value(), task.now(), headers), output.sink().node());

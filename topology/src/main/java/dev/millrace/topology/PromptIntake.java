@@ -202,7 +202,9 @@ final class PromptIntake {
     MDC.put(Printable.LOG_KEY, Printable.of(accepted.id()));
     prompt.accepted = accepted;
     prompt.state = State.WAITING;
+    prompt.trace = services.tracing().process(prompt.record, accepted.id());
     task.named(prompt);
+    endings.prepare(prompt);
     if (task.seen.takeCancel(accepted.id())) {
       endUnrun(prompt, CompletionFinish.CANCELLED);
     } else if (task.now() >= accepted.deadline()) {

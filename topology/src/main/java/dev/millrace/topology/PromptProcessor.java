@@ -142,6 +142,7 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
       }
       resume();
       endings.retire();
+      endings.retryReplies();
       runs.drain();
       long now = task.now();
       if (task.commits() > commitsSeen) {
@@ -153,6 +154,7 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
         runs.scan(now);
         runs.drain();
       }
+      runs.sendChunks(now);
       if (task.registryDown && now >= task.registryRetryAt) {
         retryRegistry();
         // A registry that hangs must not have the stream thread for more than a part of its time.

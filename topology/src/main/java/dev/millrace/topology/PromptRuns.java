@@ -4,12 +4,12 @@ import dev.millrace.inference.api.GenerateEvent;
 import dev.millrace.inference.api.GenerateEvent.Delta;
 import dev.millrace.inference.api.GenerateEvent.Done;
 import dev.millrace.inference.api.GenerateEvent.Failed;
+import dev.millrace.inference.api.GenerateRequest;
 import dev.millrace.inference.api.Generator;
 import dev.millrace.inference.api.TraceOnly;
 import dev.millrace.schemas.CompletionFinish;
 import dev.millrace.topology.DeadLetters.Reason;
 import dev.millrace.topology.InFlightPrompt.State;
-import java.util.ArrayList;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Queue;
@@ -42,6 +42,7 @@ final class PromptRuns {
   private final PromptEndings endings;
   private final WorkerConfig.Save save;
   private final WorkerConfig.Retry retry;
+  private final long chunksInterval;
   private final Queue<Arrived> queue = new ConcurrentLinkedQueue<>();
   private final Set<InFlightPrompt> chunked = new LinkedHashSet<>();
 
@@ -69,6 +70,7 @@ final class PromptRuns {
     this.endings = endings;
     this.save = services.config().save();
     this.retry = services.config().retry();
+    this.chunksInterval = services.config().chunksInterval().toMillis();
   }
 
   /** Hands a prompt to the engine, to go on after what it generated before. */
@@ -81,9 +83,12 @@ final class PromptRuns {
       // Its chunks wait until its attempt is durable: ask for that soon.
       task.context.commit();
     }
+    GenerateRequest request = prompt.accepted().resumed(prompt.tokens.toArray());
+    if (prompt.trace != null) {
+      prompt.trace.generating(request, services.mapper().model(), prompt.attempt);
+    }
     try {
-      prompt.generation =
-          services.generator().submit(prompt.accepted().resumed(prompt.tokens.toArray()), attempt);
+      prompt.generation = services.generator().submit(request, attempt);
     } catch (RuntimeException e) {
       log.error("the engine threw for prompt {}", prompt.label(), TraceOnly.of(e));
       attempt.accept(new Failed(GenerateEvent.Failure.ENGINE, "the engine threw " + e));
@@ -99,6 +104,7 @@ final class PromptRuns {
       task.store.saveAttempt(prompt);
     }
     prompt.chunkSequence = 0;
+    prompt.chunkAt = 0;
     prompt.chunkContent.setLength(0);
     prompt.chunkReasoning.setLength(0);
   }
@@ -121,7 +127,7 @@ final class PromptRuns {
       }
       endings.contain(prompt, () -> take(prompt, arrived.event(), now));
     }
-    sendChunks();
+    sendChunks(now);
   }
 
   private void take(InFlightPrompt prompt, GenerateEvent event, long now) {
@@ -142,6 +148,9 @@ final class PromptRuns {
       }
       case Done done -> {
         chunked.remove(prompt);
+        if (prompt.trace != null) {
+          prompt.trace.generated(done, services.mapper().model());
+        }
         CompletionFinish finish = EventMapper.finish(done);
         if (finish == CompletionFinish.CANCELLED && prompt.endAs != null) {
           finish = prompt.endAs;
@@ -158,6 +167,9 @@ final class PromptRuns {
   private void failed(InFlightPrompt prompt, Failed failed, long now) {
     prompt.current = null;
     prompt.generation = null;
+    if (prompt.trace != null) {
+      prompt.trace.failed(failed);
+    }
     switch (failed.failure()) {
       case INVALID_REQUEST ->
           endings.deadLetter(prompt, Reason.INVALID_REQUEST, failed.message(), null);
@@ -192,23 +204,20 @@ final class PromptRuns {
     }
   }
 
-  private void sendChunks() {
-    if (chunked.isEmpty()) {
-      return;
-    }
-    List<InFlightPrompt> waiting = new ArrayList<>();
-    for (InFlightPrompt prompt : chunked) {
+  /** Sends what was written since the last chunk, of prompts whose last one is long enough ago. */
+  void sendChunks(long now) {
+    // Sending may end a prompt, which takes it out of this set.
+    for (InFlightPrompt prompt : chunked.toArray(new InFlightPrompt[0])) {
       if (prompt.state != State.RUNNING) {
-        continue;
-      }
-      if (!endings.chunksAllowed(prompt)) {
-        waiting.add(prompt);
-      } else if (!prompt.chunkContent.isEmpty() || !prompt.chunkReasoning.isEmpty()) {
-        endings.sendChunk(prompt);
+        chunked.remove(prompt);
+      } else if (now - prompt.chunkAt >= chunksInterval && endings.chunksAllowed(prompt)) {
+        chunked.remove(prompt);
+        if (!prompt.chunkContent.isEmpty() || !prompt.chunkReasoning.isEmpty()) {
+          prompt.chunkAt = now;
+          endings.sendChunk(prompt);
+        }
       }
     }
-    chunked.clear();
-    chunked.addAll(waiting);
   }
 
   /** What is due by the clock: saves, deadlines, further tries. */
@@ -225,7 +234,6 @@ final class PromptRuns {
         endings.contain(prompt, () -> scan(prompt, now));
       }
     }
-    sendChunks();
   }
 
   private void scan(InFlightPrompt prompt, long now) {
@@ -276,6 +284,9 @@ final class PromptRuns {
     for (InFlightPrompt prompt : task.prompts.values()) {
       Generator.Generation generation = prompt.generation;
       prompt.current = null;
+      if (prompt.trace != null) {
+        prompt.trace.end();
+      }
       if (generation != null) {
         generation.cancel();
       }

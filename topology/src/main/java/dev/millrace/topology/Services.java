@@ -16,4 +16,7 @@ record Services(
     WorkerMetrics metrics,
     OutputLimits limits,
     EventCodecs codecs,
+    ReplyTopics replyTopics,
+    CloudEvents cloudEvents,
+    Tracing tracing,
     Consumer<String> engineFailed) {}

@@ -34,6 +34,18 @@ public final class Settings {
           "topics.dead.letters",
           "millrace.dead-letters",
           "Topic of prompts that cannot be answered, as they came, with the reason in headers.");
+  static final Setting REPLY_TOPICS =
+      own(
+          "reply.topics",
+          "(?i).*replies",
+          "Regular expression of the topics that prompts may name in kafka_replyTopic; empty:"
+              + " none.");
+  static final Setting CLOUDEVENTS_SOURCE =
+      own(
+          "cloudevents.source",
+          "",
+          "The ce_source of completions, tool calls, chunks and replies, a URI; empty: they carry"
+              + " no CloudEvents headers.");
   static final Setting PARTITIONS =
       own(
           "topics.partitions",
@@ -75,6 +87,13 @@ public final class Settings {
           "A prompt's generated tokens are saved when this many are unsaved: what a crash costs.");
   static final Setting SAVE_INTERVAL =
       own("progress.save.interval", "2s", Unit.TIME, "Or when the oldest unsaved one is this old.");
+  static final Setting CHUNKS_INTERVAL =
+      own(
+          "chunks.interval",
+          "50ms",
+          Unit.TIME,
+          "Least time between two chunks of an answer; the first goes out at once. 0ms: a chunk for"
+              + " each step of the engine.");
   static final Setting DEDUP_RETENTION =
       own(
           "dedup.retention",

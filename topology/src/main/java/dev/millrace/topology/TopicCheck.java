@@ -28,21 +28,7 @@ final class TopicCheck {
    *     the prompts', or the broker cannot be asked
    */
   static void run(WorkerConfig config, OutputLimits limits) {
-    Map<String, Object> settings = new HashMap<>();
-    config
-        .kafka()
-        .forEach(
-            (name, value) -> {
-              if (name.startsWith("admin.")) {
-                settings.put(name.substring("admin.".length()), value);
-              } else if (name.equals("bootstrap.servers")
-                  || name.startsWith("security.")
-                  || name.startsWith("ssl.")
-                  || name.startsWith("sasl.")) {
-                settings.put(name, value);
-              }
-            });
-    try (Admin admin = Admin.create(settings)) {
+    try (Admin admin = Admin.create(KafkaSettings.admin(config))) {
       Map<String, TopicDescription> topics = describe(config, admin);
       Topics.Names names = config.topics();
       int prompts = partitions(topics, names.prompts());

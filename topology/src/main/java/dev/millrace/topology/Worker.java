@@ -5,9 +5,11 @@ import dev.millrace.inference.api.SamplingParams;
 import dev.millrace.topology.StatusServer.Health;
 import io.micrometer.prometheusmetrics.PrometheusConfig;
 import io.micrometer.prometheusmetrics.PrometheusMeterRegistry;
+import io.opentelemetry.api.GlobalOpenTelemetry;
 import java.time.Duration;
 import java.util.ArrayDeque;
 import java.util.Properties;
+import java.util.Set;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
@@ -55,6 +57,7 @@ public final class Worker implements AutoCloseable {
   private final Generator generator;
   private final Gate gate;
   private final OutputLimits limits;
+  private final BrokerReplyTopics replyTopics;
   private final PrometheusMeterRegistry registry =
       new PrometheusMeterRegistry(PrometheusConfig.DEFAULT);
   private final CountDownLatch stopped = new CountDownLatch(1);
@@ -71,6 +74,7 @@ public final class Worker implements AutoCloseable {
     this.generator = generator;
     this.gate = new Gate(config.window());
     this.limits = new OutputLimits(config.maxPromptBytes());
+    this.replyTopics = new BrokerReplyTopics(KafkaSettings.admin(config));
   }
 
   /**
@@ -91,7 +95,17 @@ public final class Worker implements AutoCloseable {
       metrics.watch(gate, generator);
       Services services =
           new Services(
-              config, generator, mapper(), gate, metrics, limits, made, this::engineFailed);
+              config,
+              generator,
+              mapper(),
+              gate,
+              metrics,
+              limits,
+              made,
+              replyTopics,
+              new CloudEvents(config.cloudEventsSource()),
+              new Tracing(GlobalOpenTelemetry.get(), config.applicationId()),
+              this::engineFailed);
       KafkaStreams built =
           new KafkaStreams(
               WorkerTopology.of(services),
@@ -140,6 +154,8 @@ public final class Worker implements AutoCloseable {
     Properties properties = KafkaSettings.of(config);
     properties.put(StreamsConfig.PRODUCTION_EXCEPTION_HANDLER_CLASS_CONFIG, Handlers.class);
     properties.put(Handlers.LIMITS, limits);
+    properties.put(Handlers.REPLIES, replyTopics);
+    properties.put(Handlers.OWN, Set.copyOf(config.topics().all()));
     if (config.streamsProtocol()) {
       properties.put(
           StreamsConfig.mainConsumerPrefix(CONSUMER_WRAPPER), GatedStreamsConsumer.class);
@@ -333,6 +349,7 @@ public final class Worker implements AutoCloseable {
           CloseOptions.timeout(timeout)
               .withGroupMembershipOperation(CloseOptions.GroupMembershipOperation.LEAVE_GROUP));
     }
+    replyTopics.close();
     EventCodecs opened = codecs;
     if (opened != null) {
       opened.close();

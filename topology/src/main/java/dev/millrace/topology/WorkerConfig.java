@@ -3,6 +3,8 @@ package dev.millrace.topology;
 import dev.millrace.topology.Topics.Names;
 import java.io.IOException;
 import java.io.Reader;
+import java.net.URI;
+import java.net.URISyntaxException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -14,6 +16,8 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.Properties;
 import java.util.TreeMap;
+import java.util.regex.Pattern;
+import java.util.regex.PatternSyntaxException;
 
 /**
  * The worker's settings: one properties file, overridden by environment variables. {@link Settings}
@@ -162,6 +166,9 @@ public final class WorkerConfig {
     partitions();
     replicationFactor();
     streamThreads();
+    replyTopics();
+    cloudEventsSource();
+    chunksInterval();
     kafkaNumber("commit.interval.ms", KafkaSettings.COMMIT_MS, 1);
   }
 
@@ -228,6 +235,37 @@ public final class WorkerConfig {
               .formatted(setting.name(), name));
     }
     return name;
+  }
+
+  /** Names that topics for replies must match; one that matches nothing where there are none. */
+  public Pattern replyTopics() {
+    String text = Settings.REPLY_TOPICS.text(values);
+    try {
+      return Pattern.compile(text.isEmpty() ? "(?!)" : text);
+    } catch (PatternSyntaxException e) {
+      throw new ConfigException(
+          "%s is '%s', which is no regular expression: %s"
+              .formatted(Settings.REPLY_TOPICS.name(), text, e.getDescription()),
+          e);
+    }
+  }
+
+  /** What outgoing CloudEvents name as their source; empty: none go out. */
+  public String cloudEventsSource() {
+    String text = Settings.CLOUDEVENTS_SOURCE.text(values);
+    try {
+      return new URI(text).toString();
+    } catch (URISyntaxException e) {
+      throw new ConfigException(
+          "%s is '%s': it must be a URI or the path of one, for example /millrace/production"
+              .formatted(Settings.CLOUDEVENTS_SOURCE.name(), text),
+          e);
+    }
+  }
+
+  /** Least time between two chunks of an answer. */
+  public Duration chunksInterval() {
+    return Settings.CHUNKS_INTERVAL.duration(values, Duration.ofHours(1));
   }
 
   public int partitions() {

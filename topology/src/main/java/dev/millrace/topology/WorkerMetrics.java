@@ -46,6 +46,12 @@ final class WorkerMetrics {
   /** Tool calls sent. */
   final Counter toolCalls;
 
+  /** Answers and refusals sent on reply topics. */
+  final Counter replies;
+
+  /** Replies that were asked for and not sent. */
+  final Counter repliesRefused;
+
   /** Times that the registry gave no answer. */
   final Counter registryFailures;
 
@@ -70,6 +76,8 @@ final class WorkerMetrics {
     late = registry.counter("millrace.events.late");
     tokens = registry.counter("millrace.tokens.generated");
     toolCalls = registry.counter("millrace.tool.calls");
+    replies = registry.counter("millrace.replies.sent");
+    repliesRefused = registry.counter("millrace.replies.refused");
     registryFailures = registry.counter("millrace.registry.failures");
     time =
         Timer.builder("millrace.prompt.time")

@@ -11,6 +11,7 @@ import dev.millrace.schemas.PromptMessage;
 import dev.millrace.schemas.ToolCallEvent;
 import io.micrometer.core.instrument.Counter;
 import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
+import io.opentelemetry.api.OpenTelemetry;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
@@ -45,11 +46,16 @@ final class Harness implements AutoCloseable {
   final TopologyTestDriver driver;
   final List<String> engineFailures = new ArrayList<>();
   final EventCodecs codecs;
+  final KnownTopics replyTopics = new KnownTopics();
   private final TestInputTopic<byte[], byte[]> prompts;
   private final TestInputTopic<byte[], byte[]> cancels;
   private boolean closed;
 
   Harness(String... settings) {
+    this(OpenTelemetry.noop(), settings);
+  }
+
+  Harness(OpenTelemetry telemetry, String... settings) {
     Map<String, String> values = new HashMap<>();
     values.put("kafka.bootstrap.servers", "nowhere:9092");
     values.put("kafka.application.id", "test");
@@ -72,6 +78,9 @@ final class Harness implements AutoCloseable {
             new WorkerMetrics(registry),
             limits,
             codecs,
+            replyTopics,
+            new CloudEvents(config.cloudEventsSource()),
+            new Tracing(telemetry, "test"),
             engineFailures::add);
     Properties properties = KafkaSettings.of(config);
     // There is no broker to ask for its default.
@@ -110,6 +119,12 @@ final class Harness implements AutoCloseable {
     prompts.pipeInput(new TestRecord<>(key, value, made, START));
   }
 
+  /** Headers that are no text. */
+  void send(PromptEvent event, Headers headers) {
+    prompts.pipeInput(
+        new TestRecord<>(event.getId().getBytes(UTF_8), bytes(event), headers, START));
+  }
+
   void cancel(String id) {
     byte[] value =
         codecs
@@ -142,6 +157,10 @@ final class Harness implements AutoCloseable {
 
   List<TestRecord<byte[], byte[]>> deadLetters() {
     return read(config.topics().deadLetters(), BYTES);
+  }
+
+  List<TestRecord<byte[], CompletionEvent>> replies(String topic) {
+    return read(topic, codecs.completions.deserializer());
   }
 
   List<TestRecord<byte[], byte[]>> changelog(String store) {
@@ -185,6 +204,21 @@ final class Harness implements AutoCloseable {
 
   double count(String name) {
     return registry.get(name).counters().stream().mapToDouble(Counter::count).sum();
+  }
+
+  /** Reply topics as a test has them. */
+  static final class KnownTopics implements ReplyTopics {
+    final Map<String, Found> topics = new HashMap<>();
+
+    @Override
+    public @Nullable Found find(String topic) {
+      return topics.get(topic);
+    }
+
+    @Override
+    public void failed(String topic, String why) {
+      topics.put(topic, Found.unusable(why));
+    }
   }
 
   /** The task is gone. */

@@ -302,9 +302,9 @@ class PromptProcessorTest {
   void shouldSendChunksOnceTheAttemptIsDurable() {
     harness.send(Harness.prompt("p1").setStream(true).build());
     harness.generator.last().delta("The ", 1);
-    harness.tick();
+    harness.advance(harness.config.chunksInterval());
     harness.generator.last().delta("answer ", 2);
-    harness.tick();
+    harness.advance(harness.config.chunksInterval());
     harness.generator.last().delta("is ", 3);
     harness.generator.last().done("The answer is 4");
     harness.tick();
@@ -315,6 +315,25 @@ class PromptProcessorTest {
     assertThat(chunks).extracting("last").containsExactly(false, false, true);
     assertThat(chunks).allSatisfy(chunk -> assertThat(chunk.getAttempt()).isEqualTo(1));
     assertThat(harness.completions()).hasSize(1);
+  }
+
+  @Test
+  void shouldGatherTextForAChunkUntilTheIntervalIsOver() {
+    harness.send(Harness.prompt("p1").setStream(true).build());
+    harness.tick();
+    for (int i = 0; i < 30; i++) {
+      harness.generator.last().delta(i + " ", i);
+      harness.tick();
+    }
+    // 150 ms in steps of 5.
+    List<ChunkEvent> chunks = harness.chunks().stream().map(TestRecord::value).toList();
+    assertThat(chunks).hasSizeBetween(3, 4);
+    assertThat(chunks.getFirst().getContent()).as("at once").isEqualTo("0 ");
+    // What nothing follows goes out as well.
+    harness.advance(harness.config.chunksInterval());
+    harness.tick();
+    String rest = harness.chunks().getLast().value().getContent();
+    assertThat(rest).endsWith("29 ");
   }
 
   @Test

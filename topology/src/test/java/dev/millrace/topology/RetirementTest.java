@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.millrace.schemas.PromptEvent;
 import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
+import io.opentelemetry.api.OpenTelemetry;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -46,6 +47,9 @@ class RetirementTest {
               new WorkerMetrics(new SimpleMeterRegistry()),
               limits,
               codecs,
+              ReplyTopics.NONE,
+              new CloudEvents(""),
+              new Tracing(OpenTelemetry.noop(), "test"),
               why -> {}));
 
   @BeforeEach
