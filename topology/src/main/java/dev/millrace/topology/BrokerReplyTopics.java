@@ -75,12 +75,15 @@ final class BrokerReplyTopics implements ReplyTopics, AutoCloseable {
 
   private void ask(String topic) {
     try {
-      client()
-          .describeTopics(
-              List.of(topic),
-              new DescribeTopicsOptions().includeAuthorizedOperations(true).timeoutMs(TIMEOUT_MS))
-          .topicNameValues()
-          .get(topic)
+      Objects.requireNonNull(
+              client()
+                  .describeTopics(
+                      List.of(topic),
+                      new DescribeTopicsOptions()
+                          .includeAuthorizedOperations(true)
+                          .timeoutMs(TIMEOUT_MS))
+                  .topicNameValues()
+                  .get(topic))
           .whenComplete((description, failure) -> described(topic, description, failure));
     } catch (RuntimeException e) {
       answered(topic, Found.unusable("the broker cannot be asked: " + e.getMessage()));
