@@ -1,5 +1,6 @@
 package dev.millrace.topology;
 
+import dev.millrace.topology.chaos.ChaosCommand;
 import dev.millrace.topology.cli.BenchCommand;
 import dev.millrace.topology.cli.DemoCommand;
 import dev.millrace.topology.cli.Failures;
@@ -22,6 +23,7 @@ import picocli.CommandLine.Command;
       TopicsCommand.class,
       SettingsCommand.class,
       BenchCommand.class,
+      ChaosCommand.class,
       VersionCommand.class,
       CommandLine.HelpCommand.class
     },

@@ -3,6 +3,7 @@ package dev.millrace.topology.cli;
 import dev.millrace.schemas.AvroDeserializer;
 import dev.millrace.schemas.AvroSerializer;
 import dev.millrace.schemas.BadRecordException;
+import dev.millrace.schemas.CancelEvent;
 import dev.millrace.schemas.ChunkEvent;
 import dev.millrace.schemas.CompletionEvent;
 import dev.millrace.schemas.PromptEvent;
@@ -138,6 +139,16 @@ public final class EventClient implements AutoCloseable {
         prompt.getId().getBytes(StandardCharsets.UTF_8),
         serializer.serialize(topics.prompts(), prompt),
         Map.of());
+  }
+
+  /** Asks for a prompt that was sent with its id as the key to end early. */
+  public Future<RecordMetadata> cancel(String id) {
+    return producer.send(
+        new ProducerRecord<>(
+            topics.cancels(),
+            id.getBytes(StandardCharsets.UTF_8),
+            serializer.serialize(
+                topics.cancels(), CancelEvent.newBuilder().setPromptId(id).build())));
   }
 
   /** Sends a record that need not be a prompt at all. */

@@ -14,14 +14,14 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /** Where log lines go while a command talks to a person. */
-final class Logs {
+public final class Logs {
   private static final String PATTERN =
       "%d{yyyy-MM-dd'T'HH:mm:ss.SSSXXX} %-5level [%thread] %logger{20}: %msg%n";
 
   private Logs() {}
 
   /** From now on everything goes to this file, from its beginning, and nothing to the screen. */
-  static void toFile(Path file) {
+  public static void toFile(Path file) {
     if (!(LoggerFactory.getILoggerFactory() instanceof LoggerContext context)) {
       return;
     }

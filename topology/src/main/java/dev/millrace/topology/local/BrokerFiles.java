@@ -7,6 +7,8 @@ import java.io.UncheckedIOException;
 import java.io.Writer;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.List;
 import java.util.Map;
 import java.util.Properties;
 import org.apache.kafka.common.Uuid;
@@ -20,37 +22,70 @@ import org.apache.kafka.server.common.Feature;
  *
  * @param data the formatted folder
  * @param port where clients connect
+ * @param proxied where those clients come in that are told to connect elsewhere
  * @param settings the broker's complete configuration
  */
-record BrokerFiles(Path data, int port, Properties settings) {
+record BrokerFiles(Path data, int port, List<Integer> proxied, Properties settings) {
+  private static final String CONTROLLERS = "controller.quorum.bootstrap.servers";
 
   /**
    * Formats {@code data} for a new cluster.
    *
    * @param overrides broker settings that replace the ones here
+   * @param advertised for each of these ports another listener, whose clients are told to connect
+   *     to that port: what listens there passes everything on
    */
-  static BrokerFiles format(Path data, Map<String, String> overrides) {
-    int[] ports = Ports.free(2);
+  static BrokerFiles format(Path data, Map<String, String> overrides, List<Integer> advertised) {
+    int[] ports = Ports.free(2 + advertised.size());
     Properties settings = settings(data, ports[0], ports[1]);
     overrides.forEach(settings::setProperty);
+    List<Integer> proxied = Arrays.stream(ports).skip(2).boxed().toList();
+    for (int i = 0; i < proxied.size(); i++) {
+      String name = ",PROXIED" + i;
+      append(settings, "listeners", name + "://127.0.0.1:" + proxied.get(i));
+      append(settings, "advertised.listeners", name + "://127.0.0.1:" + advertised.get(i));
+      append(settings, "listener.security.protocol.map", name + ":PLAINTEXT");
+    }
+    format(
+        data,
+        new Formatter()
+            .setClusterId(Uuid.randomUuid().toString())
+            .setNodeId(1)
+            .setInitialControllers(
+                DynamicVoters.parse("1@127.0.0.1:" + ports[1] + ":" + Uuid.randomUuid())));
+    return new BrokerFiles(data, ports[0], proxied, settings);
+  }
+
+  /** Formats {@code data} for another broker of the same cluster, which is no controller. */
+  BrokerFiles formatSecond(Path data, String clusterId) {
+    int port = Ports.free(1)[0];
+    Properties second = settings(data, port, 0);
+    second.setProperty("process.roles", "broker");
+    second.setProperty("node.id", "2");
+    second.setProperty(CONTROLLERS, settings.getProperty(CONTROLLERS));
+    second.setProperty("listeners", "PLAINTEXT://127.0.0.1:" + port);
+    format(data, new Formatter().setClusterId(clusterId).setNodeId(2));
+    return new BrokerFiles(data, port, List.of(), second);
+  }
+
+  private static void format(Path data, Formatter formatter) {
     try {
       Files.createDirectories(data);
-      new Formatter()
+      formatter
           .setPrintStream(new PrintStream(OutputStream.nullOutputStream()))
           .setSupportedFeatures(Feature.PRODUCTION_FEATURES)
-          .setClusterId(Uuid.randomUuid().toString())
-          .setNodeId(1)
           .addDirectory(data.toString())
           .setMetadataLogDirectory(data.toString())
           .setControllerListenerName("CONTROLLER")
           .setHasDynamicQuorum(true)
-          .setInitialControllers(
-              DynamicVoters.parse("1@127.0.0.1:" + ports[1] + ":" + Uuid.randomUuid()))
           .run();
     } catch (Exception e) {
       throw new IllegalStateException("cannot format a broker's folder in " + data, e);
     }
-    return new BrokerFiles(data, ports[0], settings);
+  }
+
+  private static void append(Properties settings, String name, String more) {
+    settings.setProperty(name, settings.getProperty(name) + more);
   }
 
   String bootstrap() {
@@ -72,7 +107,7 @@ record BrokerFiles(Path data, int port, Properties settings) {
     Properties p = new Properties();
     p.setProperty("process.roles", "broker,controller");
     p.setProperty("node.id", "1");
-    p.setProperty("controller.quorum.bootstrap.servers", "127.0.0.1:" + controllerPort);
+    p.setProperty(CONTROLLERS, "127.0.0.1:" + controllerPort);
     p.setProperty("controller.listener.names", "CONTROLLER");
     p.setProperty(
         "listeners", "PLAINTEXT://127.0.0.1:" + port + ",CONTROLLER://127.0.0.1:" + controllerPort);

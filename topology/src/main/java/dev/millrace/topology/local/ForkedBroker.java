@@ -33,12 +33,27 @@ public final class ForkedBroker implements AutoCloseable {
    * @param overrides broker settings that replace the ones of {@link BrokerFiles}
    */
   public static ForkedBroker start(Path data, Map<String, String> overrides) {
+    return start(data, overrides, List.of());
+  }
+
+  /**
+   * As {@link #start(Path, Map)}, with proxies before the broker.
+   *
+   * @param proxies each gets a listener of its own that it passes everything on to; its clients
+   *     find the broker through it alone
+   */
+  public static ForkedBroker start(
+      Path data, Map<String, String> overrides, List<TcpProxy> proxies) {
     Map<String, String> settings = new HashMap<>();
     // A killed broker is forgotten after a second, not nine, so that its restart is quick.
     settings.put("broker.session.timeout.ms", "1000");
     settings.put("broker.heartbeat.interval.ms", "200");
     settings.putAll(overrides);
-    ForkedBroker broker = new ForkedBroker(BrokerFiles.format(data, settings));
+    ForkedBroker broker = new ForkedBroker(
+            BrokerFiles.format(data, settings, proxies.stream().map(TcpProxy::port).toList()));
+    for (int i = 0; i < proxies.size(); i++) {
+      proxies.get(i).to(broker.files.proxied().get(i));
+    }
     broker.start();
     return broker;
   }
@@ -68,6 +83,11 @@ public final class ForkedBroker implements AutoCloseable {
     if (process != null) {
       process.kill9();
     }
+  }
+
+  /** Settings and a formatted folder for a second broker of this cluster. */
+  BrokerFiles second(Path data, String clusterId) {
+    return files.formatSecond(data, clusterId);
   }
 
   /** Where clients connect, for {@code bootstrap.servers}. */

@@ -8,6 +8,7 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Locale;
 import java.util.concurrent.TimeUnit;
 import org.jspecify.annotations.Nullable;
 
@@ -118,6 +119,29 @@ public final class ForkedJvm implements AutoCloseable {
   public void kill9() {
     process.destroyForcibly();
     awaitExit(Duration.ofSeconds(10));
+  }
+
+  /**
+   * SIGSTOP, and SIGCONT after that time, whatever has become of this process by then; does not
+   * wait.
+   */
+  public void freeze(Duration time) {
+    try {
+      Process unused =
+          new ProcessBuilder(
+                  "sh",
+                  "-c",
+                  String.format(
+                      Locale.ROOT,
+                      "kill -STOP %1$d; sleep %2$.3f; kill -CONT %1$d",
+                      process.pid(),
+                      time.toMillis() / 1e3))
+              .redirectErrorStream(true)
+              .redirectOutput(ProcessBuilder.Redirect.DISCARD)
+              .start();
+    } catch (IOException e) {
+      throw new UncheckedIOException("cannot stop " + name, e);
+    }
   }
 
   /** SIGTERM; does not wait. */

@@ -1,6 +1,7 @@
 package dev.millrace.topology.local;
 
 import java.nio.file.Path;
+import java.util.List;
 import java.util.Map;
 import kafka.server.KafkaConfig;
 import kafka.server.KafkaRaftServer;
@@ -30,7 +31,7 @@ public final class LocalBroker implements AutoCloseable {
    * @param overrides broker settings that replace the ones of {@link BrokerFiles}
    */
   public static LocalBroker start(Path data, Map<String, String> overrides) {
-    LocalBroker broker = new LocalBroker(BrokerFiles.format(data, overrides));
+    LocalBroker broker = new LocalBroker(BrokerFiles.format(data, overrides, List.of()));
     broker.start();
     return broker;
   }

@@ -13,7 +13,8 @@ import java.util.stream.Stream;
 public final class TemporaryFolder implements AutoCloseable {
   private final Path path;
 
-  private TemporaryFolder(Path path) {
+  /** Takes over a folder that may be there already. */
+  public TemporaryFolder(Path path) {
     this.path = path;
   }
 

@@ -1,0 +1,149 @@
+package dev.millrace.topology.chaos;
+
+import dev.millrace.topology.cli.Logs;
+import dev.millrace.topology.local.TemporaryFolder;
+import java.io.PrintWriter;
+import java.time.Duration;
+import java.util.List;
+import java.util.concurrent.Callable;
+import java.util.concurrent.ThreadLocalRandom;
+import org.jspecify.annotations.Nullable;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.ParameterException;
+import picocli.CommandLine.Spec;
+
+/** {@code millrace chaos}. */
+@Command(
+    name = "chaos",
+    description = {
+      "Runs a broker, a registry and workers on this machine, sends prompts, breaks one thing after",
+      "the other, and counts: each prompt must have exactly one outcome, with the bytes of a run",
+      "without faults. Exits with 1 if anything is not so. The same seed gives the same prompts and",
+      "the same faults."
+    })
+@SuppressWarnings("NullAway.Init")
+public final class ChaosCommand implements Callable<Integer> {
+  @Option(
+      names = "--seed",
+      paramLabel = "N",
+      description = "What prompts and faults are drawn from (default: a new one).")
+  private @Nullable Long seed;
+
+  @Option(
+      names = "--minutes",
+      paramLabel = "N",
+      defaultValue = "2",
+      description = "How long faults go on (default: ${DEFAULT-VALUE}).")
+  private double minutes;
+
+  @Option(
+      names = "--guarantee",
+      paramLabel = "NAME",
+      defaultValue = "at_least_once",
+      description = "at_least_once or exactly_once_v2 (default: ${DEFAULT-VALUE}).")
+  private String guarantee;
+
+  @Option(
+      names = "--protocol",
+      paramLabel = "NAME",
+      defaultValue = "classic",
+      description = "classic or streams (default: ${DEFAULT-VALUE}).")
+  private String protocol;
+
+  @Option(
+      names = "--workers",
+      paramLabel = "N",
+      defaultValue = "3",
+      description = "Worker processes (default: ${DEFAULT-VALUE}).")
+  private int workers;
+
+  @Option(
+      names = "--rate",
+      paramLabel = "N",
+      defaultValue = "10",
+      description = "Prompts a second (default: ${DEFAULT-VALUE}).")
+  private double rate;
+
+  @Option(
+      names = "--faults",
+      paramLabel = "NAME",
+      split = ",",
+      description = "Only these: ${COMPLETION-CANDIDATES} (default: all).")
+  private @Nullable List<Fault> faults;
+
+  @Option(
+      names = "--keep",
+      description = "Keep the processes' files, logs among them; they are kept after a failure too.")
+  private boolean keep;
+
+  @Spec private CommandSpec spec;
+
+  @Override
+  public Integer call() throws InterruptedException {
+    ChaosOptions options = options();
+    PrintWriter out = spec.commandLine().getOut();
+    TemporaryFolder folder = TemporaryFolder.create("millrace-chaos-");
+    Logs.toFile(folder.path().resolve("chaos.log"));
+    boolean good = false;
+    try {
+      ChaosReport report =
+          new ChaosRun(
+                  options,
+                  folder.path(),
+                  line -> {
+                    out.println(line);
+                    out.flush();
+                  })
+              .run();
+      report.lines().forEach(out::println);
+      List<String> failures = report.failures();
+      failures.forEach(failure -> out.println("FAILED: " + failure));
+      good = failures.isEmpty();
+      if (good) {
+        out.println("all is as it must be");
+      }
+    } finally {
+      if (good && !keep) {
+        folder.close();
+      } else {
+        out.println("the processes' files are in " + folder.path());
+      }
+      out.flush();
+    }
+    return good ? 0 : 1;
+  }
+
+  private ChaosOptions options() {
+    if (!guarantee.equals("at_least_once") && !guarantee.equals("exactly_once_v2")) {
+      throw bad("--guarantee is at_least_once or exactly_once_v2, not '" + guarantee + "'");
+    }
+    if (!protocol.equals("classic") && !protocol.equals("streams")) {
+      throw bad("--protocol is classic or streams, not '" + protocol + "'");
+    }
+    if (!(minutes >= 0.2 && minutes <= 1440)) {
+      throw bad("--minutes is a number from 0.2 to 1440");
+    }
+    if (workers < 1 || workers > 16) {
+      throw bad("--workers is a number from 1 to 16");
+    }
+    if (!(rate >= 0.1 && rate <= 1000)) {
+      throw bad("--rate is a number from 0.1 to 1000");
+    }
+    return new ChaosOptions(
+        seed == null ? ThreadLocalRandom.current().nextInt(1_000_000) : seed,
+        Duration.ofMillis((long) (minutes * 60_000)),
+        guarantee,
+        protocol,
+        workers,
+        rate,
+        60,
+        faults == null || faults.isEmpty() ? List.of(Fault.values()) : faults,
+        Duration.ofSeconds(6));
+  }
+
+  private ParameterException bad(String message) {
+    return new ParameterException(spec.commandLine(), message);
+  }
+}

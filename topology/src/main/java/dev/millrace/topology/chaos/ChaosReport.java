@@ -1,0 +1,193 @@
+package dev.millrace.topology.chaos;
+
+import dev.millrace.schemas.CompletionFinish;
+import dev.millrace.topology.chaos.Faults.Window;
+import dev.millrace.topology.chaos.WorkerPlace.End;
+import dev.millrace.topology.chaos.WorkerPlace.Life;
+import java.util.ArrayList;
+import java.util.Comparator;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+
+/** What came of a run: the table, and whether all is as it must be. */
+public final class ChaosReport {
+  /** A completion that was sent so shortly before a fault may not have been retired. */
+  private static final long BEFORE_MS = 2_000;
+
+  /** So long after its end a fault may still move tasks. */
+  private static final long AFTER_MS = 10_000;
+
+  private final ChaosOptions options;
+  private final Books books;
+  private final Recovery recovery;
+  private final Faults faults;
+  private final Regenerated regenerated;
+  private final long unexplained;
+
+  /**
+   * Tokens that were generated more than once.
+   *
+   * @param total all that were generated
+   * @param again those among them that had been generated before
+   * @param mostAtKill most for one prompt at one SIGKILL
+   * @param mostElse most for one prompt at any other change of its worker
+   */
+  private record Regenerated(long total, long again, int mostAtKill, int mostElse) {}
+
+  private record Submission(TokenLog.Entry entry, End end) {}
+
+  ChaosReport(
+      ChaosOptions options,
+      Books books,
+      Recovery recovery,
+      Faults faults,
+      List<WorkerPlace> places) {
+    this.options = options;
+    this.books = books;
+    this.recovery = recovery;
+    this.faults = faults;
+    this.regenerated = regenerated(places);
+    this.unexplained = books.duplicated().stream().filter(at -> !explained(at)).count();
+  }
+
+  private boolean explained(long writtenMs) {
+    return faults.windows().stream()
+        .anyMatch(w -> writtenMs >= w.fromMs() - BEFORE_MS && writtenMs <= w.toMs() + AFTER_MS);
+  }
+
+  private static Regenerated regenerated(List<WorkerPlace> places) {
+    Map<Integer, List<Submission>> byPrompt = new HashMap<>();
+    for (WorkerPlace place : places) {
+      for (Life life : place.lives()) {
+        for (TokenLog.Entry entry : TokenLog.read(life.tokens())) {
+          byPrompt
+              .computeIfAbsent(entry.number(), n -> new ArrayList<>())
+              .add(new Submission(entry, life.end()));
+        }
+      }
+    }
+    long total = 0;
+    long again = 0;
+    int mostAtKill = 0;
+    int mostElse = 0;
+    for (List<Submission> submissions : byPrompt.values()) {
+      submissions.sort(Comparator.comparingLong(s -> s.entry().startedMs()));
+      int reached = 0;
+      End last = End.RUNS;
+      for (Submission submission : submissions) {
+        TokenLog.Entry entry = submission.entry();
+        int overlap = Math.max(0, Math.min(reached, entry.reached()) - entry.from());
+        total += entry.reached() - entry.from();
+        again += overlap;
+        if (last == End.KILLED) {
+          mostAtKill = Math.max(mostAtKill, overlap);
+        } else {
+          mostElse = Math.max(mostElse, overlap);
+        }
+        reached = Math.max(reached, entry.reached());
+        last = submission.end();
+      }
+    }
+    return new Regenerated(total, again, mostAtKill, mostElse);
+  }
+
+  /** What is not as it must be; nothing, if all is. */
+  public List<String> failures() {
+    List<String> failures = new ArrayList<>();
+    int lost = books.sent() - books.settled();
+    if (lost > 0) {
+      failures.add(lost + " prompts have no outcome: " + shown(books.missing()));
+    }
+    if (!books.deadLetters().equals(books.poison())) {
+      failures.add(
+          "dead letters are " + books.deadLetters() + ", injected poison is " + books.poison());
+    }
+    int duplicates = books.duplicated().size();
+    if (options.exactlyOnce() && duplicates > 0) {
+      failures.add(duplicates + " duplicates, where exactly_once_v2 allows none");
+    }
+    if (options.exactlyOnce() && books.repeatedChunks() > 0) {
+      failures.add(books.repeatedChunks() + " chunks came twice under exactly_once_v2");
+    }
+    if (unexplained > 0) {
+      failures.add(unexplained + " duplicates of outcomes that no fault was near");
+    }
+    if (books.problemCount() > 0) {
+      failures.add(books.problemCount() + " things went wrong");
+      failures.addAll(books.problems());
+    }
+    return failures;
+  }
+
+  private static String shown(List<String> ids) {
+    return String.join(", ", ids.subList(0, Math.min(20, ids.size())))
+        + (ids.size() > 20 ? ", ..." : "");
+  }
+
+  /** The table, a line each. */
+  public List<String> lines() {
+    List<String> lines = new ArrayList<>();
+    add(lines, "prompts", "%d", books.sent());
+    add(
+        lines,
+        "completions",
+        "%d, of them %d expired, %d cancelled",
+        books.completions(),
+        books.finished(CompletionFinish.EXPIRED),
+        books.finished(CompletionFinish.CANCELLED));
+    add(lines, "dead letters", "%s", books.deadLetters());
+    add(lines, "injected poison", "%s", books.poison());
+    add(lines, "lost", "%d", books.sent() - books.settled());
+    add(
+        lines,
+        "duplicates",
+        "%d, of them %d near no fault",
+        books.duplicated().size(),
+        unexplained);
+    add(
+        lines,
+        "chunks",
+        "%d, of them %d repeated; %d streams had more than one attempt",
+        books.chunks(),
+        books.repeatedChunks(),
+        books.streamedAgain());
+    add(
+        lines,
+        "regenerated tokens",
+        "%d of %d generated; most for one prompt: %d at a kill, %d at other moves",
+        regenerated.again(),
+        regenerated.total(),
+        regenerated.mostAtKill(),
+        regenerated.mostElse());
+    add(
+        lines,
+        "faults",
+        "%s; %d kills with prompts in flight, %d workers ended by themselves",
+        faults.done(),
+        faults.killsInFlight(),
+        faults.diedByThemselves());
+    recovery
+        .times()
+        .forEach(
+            (fault, times) ->
+                add(
+                    lines,
+                    "recovery " + fault,
+                    "median %.1f s, p99 %.1f s, max %.1f s (%d)",
+                    at(times, 0.5),
+                    at(times, 0.99),
+                    at(times, 1),
+                    times.size()));
+    return lines;
+  }
+
+  private static double at(List<Long> sorted, double share) {
+    return sorted.get((int) Math.max(0, Math.ceil(share * sorted.size()) - 1)) / 1e3;
+  }
+
+  private static void add(List<String> lines, String name, String format, Object... values) {
+    lines.add(String.format(Locale.ROOT, "%-26s", name) + String.format(Locale.ROOT, format, values));
+  }
+}
