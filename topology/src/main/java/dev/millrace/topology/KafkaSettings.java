@@ -27,8 +27,8 @@ final class KafkaSettings {
   private static final int BUFFERED_RECORDS = 64;
 
   private static final long LEAST_BUFFER = 32L * 1024 * 1024;
-  private static final int SESSION_MS = 10_000;
-  private static final int HEARTBEAT_MS = 3_000;
+  private static final int SESSION_MS = 6_000;
+  private static final int HEARTBEAT_MS = 1_500;
 
   private KafkaSettings() {}
 

@@ -30,12 +30,20 @@ final class Books {
   private final Map<Integer, Account> accounts = new LinkedHashMap<>();
   private final Map<CompletionFinish, Integer> finishes = new EnumMap<>(CompletionFinish.class);
   private final Map<String, Integer> reasons = new TreeMap<>();
-  private final List<Long> duplicated = new ArrayList<>();
+  private final List<Duplicate> duplicated = new ArrayList<>();
   private final List<String> problems = new ArrayList<>();
   private int problemCount;
   private int settled;
   private int repeatedChunks;
   private long chunks;
+
+  /**
+   * An outcome beyond a prompt's first.
+   *
+   * @param firstMs when the first was written, milliseconds since 1970
+   * @param againMs when this one was
+   */
+  record Duplicate(String id, long firstMs, long againMs) {}
 
   /** One prompt. */
   private static final class Account {
@@ -117,7 +125,7 @@ final class Books {
     }
     String content = event.getContent();
     if (account.settled) {
-      duplicated.add(account.writtenMs);
+      duplicate(account, completion.source());
       if (account.finish != event.getFinishReason() || account.hash != content.hashCode()) {
         problem(
             "%s ended as %s with %d characters, and again as %s with %d"
@@ -138,6 +146,10 @@ final class Books {
     finishes.merge(event.getFinishReason(), 1, Integer::sum);
     settle(account, completion.source(), nowMs);
     check(account, content, completion.source().timestamp());
+  }
+
+  private void duplicate(Account account, ConsumerRecord<byte[], byte[]> source) {
+    duplicated.add(new Duplicate(account.plan.id(), account.writtenMs, source.timestamp()));
   }
 
   private void check(Account account, String content, long writtenMs) {
@@ -172,7 +184,7 @@ final class Books {
       return;
     }
     if (account.settled) {
-      duplicated.add(account.writtenMs);
+      duplicate(account, dead.source());
       if (account.finish != null) {
         problem(account.plan.id() + " has a completion and a dead letter");
       }
@@ -307,8 +319,7 @@ final class Books {
     return injected;
   }
 
-  /** For each outcome beyond a prompt's first, when that first one was written. */
-  synchronized List<Long> duplicated() {
+  synchronized List<Duplicate> duplicated() {
     return List.copyOf(duplicated);
   }
 

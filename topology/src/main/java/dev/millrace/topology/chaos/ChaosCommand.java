@@ -7,6 +7,7 @@ import java.time.Duration;
 import java.util.List;
 import java.util.concurrent.Callable;
 import java.util.concurrent.ThreadLocalRandom;
+import java.util.concurrent.TimeUnit;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
@@ -18,9 +19,11 @@ import picocli.CommandLine.Spec;
 @Command(
     name = "chaos",
     description = {
-      "Runs a broker, a registry and workers on this machine, sends prompts, breaks one thing after",
+      "Runs a broker, a registry and workers on this machine, sends prompts, breaks one thing"
+          + " after",
       "the other, and counts: each prompt must have exactly one outcome, with the bytes of a run",
-      "without faults. Exits with 1 if anything is not so. The same seed gives the same prompts and",
+      "without faults. Exits with 1 if anything is not so. The same seed gives the same prompts"
+          + " and",
       "the same faults."
     })
 @SuppressWarnings("NullAway.Init")
@@ -75,7 +78,8 @@ public final class ChaosCommand implements Callable<Integer> {
 
   @Option(
       names = "--keep",
-      description = "Keep the processes' files, logs among them; they are kept after a failure too.")
+      description =
+          "Keep the processes' files, logs among them; they are kept after a failure too.")
   private boolean keep;
 
   @Spec private CommandSpec spec;
@@ -86,6 +90,8 @@ public final class ChaosCommand implements Callable<Integer> {
     PrintWriter out = spec.commandLine().getOut();
     TemporaryFolder folder = TemporaryFolder.create("millrace-chaos-");
     Logs.toFile(folder.path().resolve("chaos.log"));
+    Thread cleanUp = new Thread(() -> cleanUp(folder), "chaos-clean-up");
+    Runtime.getRuntime().addShutdownHook(cleanUp);
     boolean good = false;
     try {
       ChaosReport report =
@@ -105,6 +111,7 @@ public final class ChaosCommand implements Callable<Integer> {
         out.println("all is as it must be");
       }
     } finally {
+      Runtime.getRuntime().removeShutdownHook(cleanUp);
       if (good && !keep) {
         folder.close();
       } else {
@@ -113,6 +120,18 @@ public final class ChaosCommand implements Callable<Integer> {
       out.flush();
     }
     return good ? 0 : 1;
+  }
+
+  /** Ctrl-C: nothing is left behind. */
+  private static void cleanUp(TemporaryFolder folder) {
+    ProcessHandle.current()
+        .descendants()
+        .forEach(
+            child -> {
+              boolean unused = child.destroyForcibly();
+              child.onExit().orTimeout(5, TimeUnit.SECONDS).handle((c, e) -> c).join();
+            });
+    folder.close();
   }
 
   private ChaosOptions options() {

@@ -1,15 +1,16 @@
 package dev.millrace.topology.chaos;
 
 import dev.millrace.schemas.CompletionFinish;
-import dev.millrace.topology.chaos.Faults.Window;
-import dev.millrace.topology.chaos.WorkerPlace.End;
+import dev.millrace.topology.chaos.Books.Duplicate;
 import dev.millrace.topology.chaos.WorkerPlace.Life;
 import java.util.ArrayList;
 import java.util.Comparator;
+import java.util.EnumMap;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import org.jspecify.annotations.Nullable;
 
 /** What came of a run: the table, and whether all is as it must be. */
 public final class ChaosReport {
@@ -24,19 +25,19 @@ public final class ChaosReport {
   private final Recovery recovery;
   private final Faults faults;
   private final Regenerated regenerated;
-  private final long unexplained;
+  private final List<Duplicate> unexplained;
 
   /**
    * Tokens that were generated more than once.
    *
    * @param total all that were generated
    * @param again those among them that had been generated before
-   * @param mostAtKill most for one prompt at one SIGKILL
-   * @param mostElse most for one prompt at any other change of its worker
+   * @param most for one prompt at one SIGKILL, by the fault that it was a part of
+   * @param mostElse for one prompt at any other change of its worker
    */
-  private record Regenerated(long total, long again, int mostAtKill, int mostElse) {}
+  private record Regenerated(long total, long again, Map<Fault, Integer> most, int mostElse) {}
 
-  private record Submission(TokenLog.Entry entry, End end) {}
+  private record Submission(TokenLog.Entry entry, @Nullable Fault killedBy) {}
 
   ChaosReport(
       ChaosOptions options,
@@ -49,12 +50,13 @@ public final class ChaosReport {
     this.recovery = recovery;
     this.faults = faults;
     this.regenerated = regenerated(places);
-    this.unexplained = books.duplicated().stream().filter(at -> !explained(at)).count();
+    this.unexplained = books.duplicated().stream().filter(d -> !explained(d)).toList();
   }
 
-  private boolean explained(long writtenMs) {
+  private boolean explained(Duplicate duplicate) {
+    long at = duplicate.firstMs();
     return faults.windows().stream()
-        .anyMatch(w -> writtenMs >= w.fromMs() - BEFORE_MS && writtenMs <= w.toMs() + AFTER_MS);
+        .anyMatch(w -> at >= w.fromMs() - BEFORE_MS && at <= w.toMs() + AFTER_MS);
   }
 
   private static Regenerated regenerated(List<WorkerPlace> places) {
@@ -64,33 +66,33 @@ public final class ChaosReport {
         for (TokenLog.Entry entry : TokenLog.read(life.tokens())) {
           byPrompt
               .computeIfAbsent(entry.number(), n -> new ArrayList<>())
-              .add(new Submission(entry, life.end()));
+              .add(new Submission(entry, life.killedBy()));
         }
       }
     }
     long total = 0;
     long again = 0;
-    int mostAtKill = 0;
+    Map<Fault, Integer> most = new EnumMap<>(Fault.class);
     int mostElse = 0;
     for (List<Submission> submissions : byPrompt.values()) {
       submissions.sort(Comparator.comparingLong(s -> s.entry().startedMs()));
       int reached = 0;
-      End last = End.RUNS;
+      Fault last = null;
       for (Submission submission : submissions) {
         TokenLog.Entry entry = submission.entry();
         int overlap = Math.max(0, Math.min(reached, entry.reached()) - entry.from());
         total += entry.reached() - entry.from();
         again += overlap;
-        if (last == End.KILLED) {
-          mostAtKill = Math.max(mostAtKill, overlap);
+        if (last != null) {
+          most.merge(last, overlap, Math::max);
         } else {
           mostElse = Math.max(mostElse, overlap);
         }
         reached = Math.max(reached, entry.reached());
-        last = submission.end();
+        last = submission.killedBy();
       }
     }
-    return new Regenerated(total, again, mostAtKill, mostElse);
+    return new Regenerated(total, again, most, mostElse);
   }
 
   /** What is not as it must be; nothing, if all is. */
@@ -111,8 +113,17 @@ public final class ChaosReport {
     if (options.exactlyOnce() && books.repeatedChunks() > 0) {
       failures.add(books.repeatedChunks() + " chunks came twice under exactly_once_v2");
     }
-    if (unexplained > 0) {
-      failures.add(unexplained + " duplicates of outcomes that no fault was near");
+    if (!unexplained.isEmpty()) {
+      failures.add(unexplained.size() + " duplicates of outcomes that no fault was near");
+      for (Duplicate d : unexplained.subList(0, Math.min(20, unexplained.size()))) {
+        failures.add(
+            String.format(
+                Locale.ROOT,
+                "%s: first at %.1f s, again %.1f s later",
+                d.id(),
+                (d.firstMs() - faults.startMs()) / 1e3,
+                (d.againMs() - d.firstMs()) / 1e3));
+      }
     }
     if (books.problemCount() > 0) {
       failures.add(books.problemCount() + " things went wrong");
@@ -145,7 +156,7 @@ public final class ChaosReport {
         "duplicates",
         "%d, of them %d near no fault",
         books.duplicated().size(),
-        unexplained);
+        unexplained.size());
     add(
         lines,
         "chunks",
@@ -156,10 +167,10 @@ public final class ChaosReport {
     add(
         lines,
         "regenerated tokens",
-        "%d of %d generated; most for one prompt: %d at a kill, %d at other moves",
+        "%d of %d generated; most for one prompt: kill -9 during %s, other moves %d",
         regenerated.again(),
         regenerated.total(),
-        regenerated.mostAtKill(),
+        regenerated.most(),
         regenerated.mostElse());
     add(
         lines,
@@ -188,6 +199,7 @@ public final class ChaosReport {
   }
 
   private static void add(List<String> lines, String name, String format, Object... values) {
-    lines.add(String.format(Locale.ROOT, "%-26s", name) + String.format(Locale.ROOT, format, values));
+    lines.add(
+        String.format(Locale.ROOT, "%-26s", name) + String.format(Locale.ROOT, format, values));
   }
 }

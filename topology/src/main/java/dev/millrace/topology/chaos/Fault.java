@@ -1,6 +1,8 @@
 package dev.millrace.topology.chaos;
 
-/** What is done to the parts; the numbers are the rows of the fault matrix in docs/operations.md. */
+/**
+ * What is done to the parts; the numbers are the rows of the fault matrix in docs/operations.md.
+ */
 public enum Fault {
   /** 1: SIGKILL to a worker with prompts in flight; it is started again after a while. */
   KILL(true),

@@ -70,7 +70,7 @@ final class Faults {
   }
 
   private void perform(Step step) throws InterruptedException {
-    WorkerPlace worker = stage.places.get(step.worker());
+    WorkerPlace worker = busy(step.worker());
     long length = step.length().toMillis();
     switch (step.fault()) {
       case KILL -> {
@@ -86,6 +86,7 @@ final class Faults {
       }
       case TERMINATE -> terminate(worker, length);
       case FREEZE -> {
+        tell("worker %d stopped", worker);
         probe(Fault.FREEZE);
         worker.freeze(step.length());
         supervise(length + 500);
@@ -99,12 +100,14 @@ final class Faults {
       case STORM -> storm(length, new SplittableRandom(options.seed() + step.atMs()));
       case REGISTRY_REFUSED, REGISTRY_500, REGISTRY_SLOW -> registry(step, worker, length);
       case SLOW -> {
+        tell("worker %d slowed down", worker);
         worker.proxy.delay(Duration.ofMillis(50 + 3L * step.variant()));
         supervise(length);
         worker.proxy.delay(Duration.ZERO);
       }
       case OUTPUT -> output(step, worker, length);
       case CUT -> {
+        tell("worker %d cut off", worker);
         probe(Fault.CUT);
         worker.proxy.cut();
         supervise(length);
@@ -115,19 +118,39 @@ final class Faults {
     }
   }
 
+  private void tell(String format, WorkerPlace worker) {
+    out.accept("           " + format.formatted(worker.number));
+  }
+
+  /** The worker with that number; where it has nothing in flight, the next one that has. */
+  private WorkerPlace busy(int number) {
+    for (int i = 0; i < options.workers(); i++) {
+      WorkerPlace place = stage.places.get((number + i) % options.workers());
+      if (inFlight(place) > 0) {
+        return place;
+      }
+    }
+    return stage.places.get(number);
+  }
+
+  private long inFlight(WorkerPlace worker) {
+    return TokenLog.read(worker.lives().getLast().tokens()).stream()
+        .map(TokenLog.Entry::number)
+        .distinct()
+        .filter(books::open)
+        .count();
+  }
+
   private void kill(WorkerPlace worker, Fault fault) {
     probe(fault);
-    worker.kill();
-    long inFlight =
-        TokenLog.read(worker.lives().getLast().tokens()).stream()
-            .map(TokenLog.Entry::number)
-            .distinct()
-            .filter(books::open)
-            .count();
+    worker.kill(fault);
+    long inFlight = inFlight(worker);
     if (inFlight > 0) {
       killsInFlight++;
     }
-    out.accept("           %d prompts were in flight on worker %d".formatted(inFlight, worker.number));
+    out.accept(
+        "           kill -9 of worker %d with %d prompts in flight"
+            .formatted(worker.number, inFlight));
   }
 
   private void probe(Fault fault) {
@@ -161,7 +184,7 @@ final class Faults {
         extra.start();
         joined++;
       } else if (random.nextBoolean()) {
-        extra.kill();
+        extra.kill(Fault.STORM);
         left++;
       } else {
         extra.terminate();
@@ -250,6 +273,11 @@ final class Faults {
   /** How often each was done. */
   Map<Fault, Integer> done() {
     return done;
+  }
+
+  /** Milliseconds since 1970. */
+  long startMs() {
+    return System.currentTimeMillis() - sender.now();
   }
 
   List<Window> windows() {

@@ -129,7 +129,10 @@ final class Load {
             .setModel(poison == Poison.OTHER_MODEL ? "another" : "")
             .setMessages(poison == Poison.NOTHING_ASKED ? List.of() : List.of(user(text)))
             .setSampling(
-                PromptSampling.newBuilder().setMaxTokens(tokens).setSeed(random.nextInt()).build())
+                PromptSampling.newBuilder()
+                    .setMaxTokens(tokens)
+                    .setSeed((long) random.nextInt())
+                    .build())
             .setStream(stream)
             .build();
     return new Planned(number, kind, event, at, cancelAt, deadline, again, poison, 0);

@@ -96,7 +96,9 @@ final class Sender {
     long deadline = prompt.deadlineMs() == 0 ? 0 : startMs + prompt.deadlineMs();
     if (deadline != 0) {
       PromptEvent event =
-          PromptEvent.newBuilder(prompt.event()).setDeadline(Instant.ofEpochMilli(deadline)).build();
+          PromptEvent.newBuilder(prompt.event())
+              .setDeadline(Instant.ofEpochMilli(deadline))
+              .build();
       plan =
           new Planned(
               prompt.number(),

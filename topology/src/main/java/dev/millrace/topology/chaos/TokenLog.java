@@ -69,14 +69,16 @@ final class TokenLog {
 
   static List<Entry> read(Path file) {
     List<Entry> entries = new ArrayList<>();
+    if (!Files.exists(file)) {
+      // Killed before it was made.
+      return entries;
+    }
     try (FileChannel channel = FileChannel.open(file, StandardOpenOption.READ)) {
-      if (!Files.exists(file) || channel.size() == 0) {
-        return entries;
-      }
       ByteBuffer map = channel.map(FileChannel.MapMode.READ_ONLY, 0, channel.size());
       for (int at = 0; at + ENTRY <= map.limit() && map.getLong(at + 8) != 0; at += ENTRY) {
         entries.add(
-            new Entry(map.getInt(at), map.getLong(at + 8), map.getInt(at + 16), map.getInt(at + 20)));
+            new Entry(
+                map.getInt(at), map.getLong(at + 8), map.getInt(at + 16), map.getInt(at + 20)));
       }
     } catch (IOException e) {
       throw new UncheckedIOException("cannot read " + file, e);

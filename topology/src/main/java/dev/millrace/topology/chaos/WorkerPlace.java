@@ -24,16 +24,12 @@ import org.jspecify.annotations.Nullable;
 final class WorkerPlace implements AutoCloseable {
   private static final Duration EXIT = Duration.ofSeconds(60);
 
-  /** How a process ended. */
-  enum End {
-    RUNS,
-    KILLED,
-    TOLD,
-    BY_ITSELF
-  }
-
-  /** One process that ran here, and what it generated. */
-  record Life(Path tokens, End end) {}
+  /**
+   * One process that ran here, and what it generated.
+   *
+   * @param killedBy the fault that killed it; null if none did
+   */
+  record Life(Path tokens, @Nullable Fault killedBy) {}
 
   final int number;
   final TcpProxy proxy;
@@ -80,7 +76,7 @@ final class WorkerPlace implements AutoCloseable {
       throw new IllegalStateException("worker " + number + " runs already");
     }
     Path tokens = folder.resolve("tokens-" + lives.size());
-    lives.add(new Life(tokens, End.RUNS));
+    lives.add(new Life(tokens, null));
     process =
         ForkedJvm.start(
             new ForkedJvm.Spec(
@@ -111,17 +107,18 @@ final class WorkerPlace implements AutoCloseable {
     return process != null && !process.isAlive();
   }
 
-  /** Takes note that the process ended by itself. */
+  /** Takes note that the process has ended by itself, and returns its exit code. */
   int bury() {
     int code = running().awaitExit(EXIT);
-    ended(End.BY_ITSELF);
+    process = null;
     return code;
   }
 
   /** SIGKILL. */
-  void kill() {
+  void kill(Fault by) {
     running().kill9();
-    ended(End.KILLED);
+    process = null;
+    lives.add(new Life(lives.removeLast().tokens(), by));
   }
 
   /** SIGTERM; {@link #awaitEnd} must follow. */
@@ -132,7 +129,7 @@ final class WorkerPlace implements AutoCloseable {
   /** SIGTERM's second half: waits until the process is gone, and returns its exit code. */
   int awaitEnd() {
     int code = running().awaitExit(EXIT);
-    ended(End.TOLD);
+    process = null;
     return code;
   }
 
@@ -150,12 +147,6 @@ final class WorkerPlace implements AutoCloseable {
       throw new IllegalStateException("worker " + number + " does not run");
     }
     return process;
-  }
-
-  private void ended(End end) {
-    process = null;
-    Life last = lives.removeLast();
-    lives.add(new Life(last.tokens(), end));
   }
 
   List<Life> lives() {

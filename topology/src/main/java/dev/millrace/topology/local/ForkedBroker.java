@@ -49,7 +49,8 @@ public final class ForkedBroker implements AutoCloseable {
     settings.put("broker.session.timeout.ms", "1000");
     settings.put("broker.heartbeat.interval.ms", "200");
     settings.putAll(overrides);
-    ForkedBroker broker = new ForkedBroker(
+    ForkedBroker broker =
+        new ForkedBroker(
             BrokerFiles.format(data, settings, proxies.stream().map(TcpProxy::port).toList()));
     for (int i = 0; i < proxies.size(); i++) {
       proxies.get(i).to(broker.files.proxied().get(i));

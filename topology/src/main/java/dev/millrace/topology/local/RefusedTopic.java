@@ -6,6 +6,7 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.concurrent.ExecutionException;
 import kafka.server.KafkaConfig;
 import kafka.server.KafkaRaftServer;
@@ -80,7 +81,9 @@ public final class RefusedTopic implements AutoCloseable {
       Thread.sleep(50);
       shared.clear();
       shared.addAll(
-          admin.describeTopics(List.of(topic)).topicNameValues().get(topic).get().partitions());
+          Objects.requireNonNull(
+                  admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic))
+              .partitions());
       shared.removeIf(p -> p.isr().size() == 1 && p.leader() != null && p.leader().id() == 1);
       if (System.nanoTime() > deadline) {
         throw new IllegalStateException("the second broker stays in sync: " + shared);
