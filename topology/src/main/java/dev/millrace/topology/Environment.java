@@ -1,16 +1,35 @@
 package dev.millrace.topology;
 
+import java.lang.management.ManagementFactory;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
+import org.jspecify.annotations.Nullable;
 
 /**
  * The one place where the project reads environment variables and system properties. Everything
  * else gets its settings handed in.
  */
 public final class Environment {
+  /** The system property that says which of several workers this process is. */
+  public static final String WORKER = "millrace.worker";
+
   private Environment() {}
+
+  /** Which of several workers this process is; null if it is no supervisor's. */
+  public static @Nullable String worker() {
+    return System.getProperty(WORKER);
+  }
+
+  /** The flags of this virtual machine, for processes that run the same code as this one. */
+  public static List<String> jvmFlags() {
+    return ManagementFactory.getRuntimeMXBean().getInputArguments().stream()
+        // Two processes cannot listen for debuggers on one port.
+        .filter(flag -> !flag.startsWith("-agentlib:jdwp"))
+        .toList();
+  }
 
   /**
    * The project's folder: what {@code ./millrace} passes as {@code -Dmillrace.home}, else {@code
@@ -45,6 +64,11 @@ public final class Environment {
     Map<String, String> found = new HashMap<>(System.getenv());
     found.keySet().removeIf(name -> !name.startsWith("MILLRACE_") || name.equals("MILLRACE_HOME"));
     return found;
+  }
+
+  /** Where Kafka Streams keeps its state unless told otherwise: in a folder in this one. */
+  static Path temporaryFolder() {
+    return Path.of(System.getProperty("java.io.tmpdir", "/tmp"));
   }
 
   /** The class path of this process, for processes that run the same code. */

@@ -33,7 +33,8 @@ import picocli.CommandLine.Command;
       "0:done",
       "1:failed; the message on standard error says why",
       "2:the command line is wrong",
-      "3:a worker ended with prompts under way, which the next worker resumes"
+      "3:a worker ended with prompts under way, which the next worker resumes",
+      "4:the settings are wrong; the message says where, and starting again does not help"
     },
     footer = {"", "millrace help COMMAND says more about a command."})
 public final class Main {

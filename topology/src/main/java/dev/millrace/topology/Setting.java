@@ -45,7 +45,7 @@ public record Setting(String name, String standard, Unit unit, String doc) {
    * The environment variable that overrides it: {@code topics.prompts} is MILLRACE_TOPICS_PROMPTS.
    */
   public String variable() {
-    return WorkerConfig.VARIABLE_PREFIX + name.toUpperCase(Locale.ROOT).replace('.', '_');
+    return WorkerConfig.variable(name);
   }
 
   String text(Map<String, String> values) {

@@ -13,9 +13,9 @@ import java.util.function.Supplier;
 /**
  * A small HTTP server: {@code /metrics} for Prometheus, {@code /health/live} and {@code
  * /health/ready} for whoever restarts the worker and sends it work. Read only; listens on loopback
- * unless told otherwise. The worker makes and closes it.
+ * unless told otherwise. Whoever makes it closes it.
  */
-final class StatusServer implements AutoCloseable {
+public final class StatusServer implements AutoCloseable {
   private static final int OK = 200;
   private static final int UNAVAILABLE = 503;
   private static final int NOT_ALLOWED = 405;
@@ -28,9 +28,15 @@ final class StatusServer implements AutoCloseable {
    *
    * @param reason why, for people
    */
-  record Health(boolean good, String reason) {}
+  public record Health(boolean good, String reason) {}
 
-  StatusServer(
+  /**
+   * Listens from now on.
+   *
+   * @param port 0: any free one
+   * @throws ConfigException if it cannot
+   */
+  public StatusServer(
       String host,
       int port,
       Supplier<String> metrics,
@@ -83,7 +89,8 @@ final class StatusServer implements AutoCloseable {
     exchange.getResponseBody().write(body);
   }
 
-  int port() {
+  /** Where it listens. */
+  public int port() {
     return server.getAddress().getPort();
   }
 

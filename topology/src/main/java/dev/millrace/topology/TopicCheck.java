@@ -12,9 +12,12 @@ import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.Config;
 import org.apache.kafka.clients.admin.ConfigEntry;
 import org.apache.kafka.clients.admin.TopicDescription;
+import org.apache.kafka.common.KafkaException;
 import org.apache.kafka.common.KafkaFuture;
 import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.config.TopicConfig;
+import org.apache.kafka.common.errors.AuthenticationException;
+import org.apache.kafka.common.errors.AuthorizationException;
 import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
 
 /** Looks at the topics before a worker starts, so that what is wrong is said before it hurts. */
@@ -25,7 +28,8 @@ final class TopicCheck {
 
   /**
    * @throws ConfigException if a topic is missing, or the cancels' partitions are not as many as
-   *     the prompts', or the broker cannot be asked
+   *     the prompts', or the broker refuses these settings
+   * @throws StartException if the broker cannot be asked
    */
   static void run(WorkerConfig config, OutputLimits limits) {
     try (Admin admin = Admin.create(KafkaSettings.admin(config))) {
@@ -43,8 +47,13 @@ final class TopicCheck {
           Set.of(names.completions(), names.toolCalls(), names.chunks(), names.deadLetters())) {
         limits.topicTakes(topic, maxMessageBytes(admin, topic));
       }
-    } catch (org.apache.kafka.common.KafkaException e) {
+    } catch (AuthenticationException
+        | AuthorizationException
+        | org.apache.kafka.common.config.ConfigException e) {
       throw new ConfigException(
+          "cannot use the broker at " + config.bootstrapServers() + ": " + e, e);
+    } catch (KafkaException e) {
+      throw new StartException(
           "cannot use the broker at " + config.bootstrapServers() + ": " + e, e);
     }
   }
@@ -83,7 +92,7 @@ final class TopicCheck {
       return entry == null || entry.value() == null
           ? Long.MAX_VALUE
           : Long.parseLong(entry.value());
-    } catch (org.apache.kafka.common.errors.AuthorizationException e) {
+    } catch (AuthorizationException e) {
       // Not allowed to look: then the first refusal teaches the limit.
       return Long.MAX_VALUE;
     }
@@ -94,14 +103,14 @@ final class TopicCheck {
       return future.get(TIMEOUT_S, TimeUnit.SECONDS);
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt();
-      throw new ConfigException("interrupted while asking the broker", e);
+      throw new StartException("interrupted while asking the broker", e);
     } catch (TimeoutException e) {
-      throw new ConfigException("the broker did not answer within " + TIMEOUT_S + " s", e);
+      throw new StartException("the broker did not answer within " + TIMEOUT_S + " s", e);
     } catch (ExecutionException e) {
       if (e.getCause() instanceof RuntimeException cause) {
         throw cause;
       }
-      throw new ConfigException("the broker cannot be asked: " + e.getCause(), e);
+      throw new StartException("the broker cannot be asked: " + e.getCause(), e);
     }
   }
 }

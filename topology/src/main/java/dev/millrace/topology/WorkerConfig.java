@@ -111,6 +111,35 @@ public final class WorkerConfig {
     return new WorkerConfig(merged);
   }
 
+  /** The environment variable that overrides a setting. */
+  public static String variable(String setting) {
+    return VARIABLE_PREFIX + setting.toUpperCase(Locale.ROOT).replace('.', '_');
+  }
+
+  /**
+   * What must differ between workers with these settings on one machine: the folder of their state,
+   * their status servers, which a supervisor asks, and their names in the group if they have any.
+   *
+   * @param label which of the workers it is
+   */
+  public Map<String, String> forWorker(String label) {
+    Map<String, String> own = new HashMap<>();
+    own.put(Settings.STATUS_HOST.name(), "127.0.0.1");
+    own.put(Settings.STATUS_PORT.name(), "0");
+    String state =
+        kafka()
+            .getOrDefault(
+                "state.dir", Environment.temporaryFolder().resolve("kafka-streams").toString());
+    own.put("kafka.state.dir", Path.of(state, "worker-" + label).toString());
+    values.forEach(
+        (name, value) -> {
+          if (name.startsWith(KAFKA) && name.endsWith("group.instance.id")) {
+            own.put(name, value + "-" + label);
+          }
+        });
+    return own;
+  }
+
   private static String keyOf(String variable) {
     for (Setting setting : Settings.ALL) {
       if (setting.variable().equals(variable)) {

@@ -14,6 +14,10 @@ final class ConfigOption {
       description = "Settings (docs/operations.md lists them).")
   private Path file;
 
+  Path file() {
+    return file;
+  }
+
   WorkerConfig load() {
     return WorkerConfig.load(file);
   }

@@ -1,6 +1,7 @@
 package dev.millrace.topology.cli;
 
 import dev.millrace.topology.ConfigException;
+import dev.millrace.topology.StartException;
 import org.apache.kafka.common.KafkaException;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.LoggerFactory;
@@ -13,6 +14,9 @@ public final class Failures {
 
   /** Exit code of a worker that was told to end and could not finish in time. */
   static final int UNFINISHED = 3;
+
+  /** Exit code of a command whose settings are wrong: starting it again does not help. */
+  static final int SETTINGS = 4;
 
   private Failures() {}
 
@@ -34,6 +38,7 @@ public final class Failures {
     boolean foreseen =
         failure instanceof CommandFailedException
             || failure instanceof ConfigException
+            || failure instanceof StartException
             || failure instanceof PromptsFile.BadFileException
             || failure instanceof IllegalStateException
             || failure instanceof KafkaException;
@@ -44,7 +49,7 @@ public final class Failures {
       failure.printStackTrace(command.getErr());
     }
     command.getErr().flush();
-    return FAILED;
+    return failure instanceof ConfigException ? SETTINGS : FAILED;
   }
 
   /** The message with those of its causes that add something. */

@@ -18,12 +18,13 @@ final class Models {
   /**
    * Loads and warms it. The caller closes it.
    *
-   * @throws Failures.CommandFailedException if it cannot be served; the message says what is wrong
+   * @throws ConfigException if it cannot be served; the message says what is wrong
+   * @throws Failures.CommandFailedException if it cannot be read
    */
   static Generator load(WorkerConfig config) {
     Path folder = config.modelPath();
     if (!Files.isDirectory(folder)) {
-      throw new Failures.CommandFailedException(
+      throw new ConfigException(
           "there is no folder "
               + folder.toAbsolutePath()
               + ": model.path must be the folder of a Hugging Face checkpoint");
@@ -50,7 +51,7 @@ final class Models {
     } catch (UnsupportedOperationException e) {
       throw new ConfigException("engine.device is " + engine.device() + ": " + e.getMessage(), e);
     } catch (InvalidCheckpointException e) {
-      throw new Failures.CommandFailedException(
+      throw new ConfigException(
           "cannot serve the checkpoint in " + folder + ": " + Failures.describe(e), e);
     } catch (IOException e) {
       throw new Failures.CommandFailedException(

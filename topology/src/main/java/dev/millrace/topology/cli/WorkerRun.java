@@ -3,6 +3,7 @@ package dev.millrace.topology.cli;
 import dev.millrace.inference.api.Generator;
 import dev.millrace.topology.Worker;
 import dev.millrace.topology.WorkerConfig;
+import dev.millrace.topology.supervisor.WorkerSupervisor;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -37,6 +38,7 @@ public final class WorkerRun {
     try {
       Runtime.getRuntime().addShutdownHook(new Thread(this::endOnSignal, "worker-shutdown"));
       worker.start();
+      WorkerSupervisor.announce(worker.statusPort());
       while (worker.state() != Worker.State.FAILED && worker.state() != Worker.State.STOPPED) {
         Thread.sleep(LOOK_MS);
       }

@@ -47,16 +47,40 @@ final class CommandsTest {
 
   @Test
   void shouldNameTheSettingsFileThatIsMissing() {
-    assertThat(run("worker", "--config", "no-such-file")).isEqualTo(1);
+    assertThat(run("worker", "--config", "no-such-file")).isEqualTo(4);
     assertThat(err.toString())
         .startsWith("millrace: cannot read the settings in no-such-file")
         .hasLineCount(1);
   }
 
   @Test
+  void shouldSayThatThereIsNoCudaBackendYet() throws Exception {
+    Path config =
+        Files.writeString(
+            temp.resolve("c"),
+            "kafka.bootstrap.servers=a:1\nengine.device=cuda:0\nmodel.path=%s\n".formatted(temp));
+    assertThat(run("worker", "--config", config.toString())).isEqualTo(4);
+    assertThat(err.toString())
+        .startsWith("millrace: engine.device is cuda:0: this build has no CUDA backend")
+        .hasLineCount(1);
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"--workers=0", "--workers=x", "--gpus=0,0", "--gpus=-1", "--gpus="})
+  void shouldRefuseWrongNumbersOfWorkers(String option) {
+    assertThat(run("worker", "--config", "unread", option)).isEqualTo(2);
+    assertThat(err.toString()).contains(option.substring(0, option.indexOf('=')));
+  }
+
+  @Test
+  void shouldRefuseWorkersAndGpusAtOnce() {
+    assertThat(run("worker", "--config", "unread", "--workers=2", "--gpus=0,1")).isEqualTo(2);
+  }
+
+  @Test
   void shouldNameTheSettingThatIsWrong() throws Exception {
     Path config = Files.writeString(temp.resolve("c"), "kafka.bootstrap.servers=a:1\ntopic=x\n");
-    assertThat(run("topics", "create", "--config", config.toString())).isEqualTo(1);
+    assertThat(run("topics", "create", "--config", config.toString())).isEqualTo(4);
     assertThat(err.toString()).startsWith("millrace: the setting 'topic' is unknown");
   }
 
