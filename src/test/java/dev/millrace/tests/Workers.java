@@ -13,9 +13,9 @@ import java.util.stream.Stream;
 /** Workers for tests, in this process and in others. */
 final class Workers {
   private static final Duration START = Duration.ofSeconds(60);
+  private static final String HEAP = "-Xmx256m";
   private static final List<String> JVM =
       List.of(
-          "-Xmx256m",
           "-XX:+UseSerialGC",
           "--add-modules=jdk.incubator.vector",
           "--enable-native-access=ALL-UNNAMED",
@@ -36,10 +36,15 @@ final class Workers {
 
   /** A process with a synthetic generator; the caller closes it. */
   static ForkedJvm forkSynthetic(Scene scene, double tokensPerSecond) {
+    return forkSynthetic(scene, tokensPerSecond, HEAP);
+  }
+
+  /** With a heap of another size than tests need otherwise. */
+  static ForkedJvm forkSynthetic(Scene scene, double tokensPerSecond, String heap) {
     return fork(
         scene.folder(),
         // Nothing here computes: the quick compiler starts sooner.
-        Stream.concat(JVM.stream(), Stream.of("-XX:TieredStopAtLevel=1")).toList(),
+        Stream.concat(Stream.of(heap, "-XX:TieredStopAtLevel=1"), JVM.stream()).toList(),
         SyntheticWorker.class.getName(),
         List.of(scene.settingsFile().toString(), Double.toString(tokensPerSecond)));
   }
@@ -48,14 +53,18 @@ final class Workers {
   static ForkedJvm forkMain(Scene scene) {
     return fork(
         scene.folder(),
-        JVM,
+        withHeap(),
         Main.class.getName(),
         List.of("worker", "--config", scene.settingsFile().toString()));
   }
 
+  private static List<String> withHeap() {
+    return Stream.concat(Stream.of(HEAP), JVM.stream()).toList();
+  }
+
   /** A process with a main class of the project and a folder for its log. */
   static ForkedJvm fork(Path folder, String main, List<String> args) {
-    return fork(folder, JVM, main, args);
+    return fork(folder, withHeap(), main, args);
   }
 
   private static ForkedJvm fork(Path folder, List<String> jvm, String main, List<String> args) {

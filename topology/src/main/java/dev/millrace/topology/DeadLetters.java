@@ -14,31 +14,35 @@ import org.jspecify.annotations.Nullable;
 /**
  * Makes dead letters: the prompt's record with its own key, value and headers, and after them the
  * headers that Kafka Streams' own dead letters have (KIP-1034), a reason for machines and a message
- * for people. To replay one, send its key and value to the prompts' topic.
+ * for people. {@link DeadLetter} reads them back.
  */
-final class DeadLetters {
-  /** Why a prompt ended as a dead letter; the header {@code millrace.reason}. */
-  enum Reason {
-    /** The record has no value. */
-    NO_VALUE,
-    /** The record exceeds max.prompt.bytes. */
-    RECORD_TOO_LARGE,
-    /** The bytes are no event. */
-    BAD_RECORD,
-    /** The event asks for something impossible; the message says what. */
-    INVALID_REQUEST,
-    /** Longer than the model's context. */
-    PROMPT_TOO_LONG,
-    /** Asks for something that this worker does not have. */
-    UNSUPPORTED,
-    /** Asks for a model that this worker does not serve. */
-    MODEL_NOT_SERVED,
-    /** The engine failed it again and again. */
-    ENGINE_FAILED,
-    /** The answer does not fit into a record. */
-    ANSWER_TOO_LARGE,
-    /** A defect of the worker. */
-    INTERNAL
+public final class DeadLetters {
+  /**
+   * Why a prompt ended as a dead letter; the header {@code millrace.reason}. Names stay as they
+   * are: people filter by them.
+   */
+  public enum Reason {
+    NO_VALUE("The record has no value."),
+    RECORD_TOO_LARGE("The record exceeds `max.prompt.bytes`."),
+    BAD_RECORD("The bytes are no event: framing, schema or data."),
+    INVALID_REQUEST("The event asks for something impossible; the message says what."),
+    PROMPT_TOO_LONG("Prompt and answer do not fit into the model's context."),
+    UNSUPPORTED("Asks for something that this worker does not have."),
+    MODEL_NOT_SERVED("Asks for a model that this worker does not serve."),
+    ENGINE_FAILED("The engine failed it `engine.attempts` times."),
+    ANSWER_TOO_LARGE("The answer, or a chunk of it, does not fit into a record of its topic."),
+    INTERNAL("A defect of the worker; its log and the stack trace say more.");
+
+    private final String doc;
+
+    Reason(String doc) {
+      this.doc = doc;
+    }
+
+    /** One sentence for people. */
+    public String doc() {
+      return doc;
+    }
   }
 
   static final String REASON = "millrace.reason";

@@ -45,7 +45,9 @@ final class InFlightStore {
       Map.of(
           TopicConfig.SEGMENT_BYTES_CONFIG, Integer.toString(32 * 1024 * 1024),
           TopicConfig.SEGMENT_MS_CONFIG, "60000",
-          TopicConfig.MIN_CLEANABLE_DIRTY_RATIO_CONFIG, "0.1");
+          TopicConfig.MIN_CLEANABLE_DIRTY_RATIO_CONFIG, "0.1",
+          // Prompts are text, and nobody reads these topics but Kafka Streams.
+          TopicConfig.COMPRESSION_TYPE_CONFIG, "lz4");
 
   private final KeyValueStore<Bytes, byte[]> prompts;
   private final KeyValueStore<Bytes, byte[]> progress;

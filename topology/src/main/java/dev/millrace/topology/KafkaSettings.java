@@ -1,6 +1,5 @@
 package dev.millrace.topology;
 
-import java.util.HashMap;
 import java.util.Map;
 import java.util.Properties;
 import org.apache.kafka.clients.consumer.ConsumerConfig;
@@ -67,25 +66,6 @@ final class KafkaSettings {
     }
     p.putAll(given);
     return p;
-  }
-
-  /** What an admin client of the worker is configured with. */
-  static Map<String, Object> admin(WorkerConfig config) {
-    Map<String, Object> settings = new HashMap<>();
-    config
-        .kafka()
-        .forEach(
-            (name, value) -> {
-              if (name.startsWith(StreamsConfig.ADMIN_CLIENT_PREFIX)) {
-                settings.put(name.substring(StreamsConfig.ADMIN_CLIENT_PREFIX.length()), value);
-              } else if (name.equals("bootstrap.servers")
-                  || name.startsWith("security.")
-                  || name.startsWith("ssl.")
-                  || name.startsWith("sasl.")) {
-                settings.put(name, value);
-              }
-            });
-    return settings;
   }
 
   private static void consumer(

@@ -2,6 +2,7 @@ package dev.millrace.topology;
 
 import dev.millrace.topology.chaos.ChaosCommand;
 import dev.millrace.topology.cli.BenchCommand;
+import dev.millrace.topology.cli.DeadLettersCommand;
 import dev.millrace.topology.cli.DemoCommand;
 import dev.millrace.topology.cli.Failures;
 import dev.millrace.topology.cli.SendCommand;
@@ -21,6 +22,7 @@ import picocli.CommandLine.Command;
       SendCommand.class,
       WorkerCommand.class,
       TopicsCommand.class,
+      DeadLettersCommand.class,
       SettingsCommand.class,
       BenchCommand.class,
       ChaosCommand.class,

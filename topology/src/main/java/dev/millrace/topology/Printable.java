@@ -1,7 +1,7 @@
 package dev.millrace.topology;
 
-/** Text from outside as it may stand in a log line. */
-final class Printable {
+/** Text from outside as it may stand in a log line, or on a terminal. */
+public final class Printable {
   /** Under this name a log line's context (MDC) holds the prompt that it is about. */
   static final String LOG_KEY = "prompt";
 
@@ -13,14 +13,16 @@ final class Printable {
    * The text without control characters, with which it could forge lines of its own, and cut where
    * it is long.
    */
-  static String of(String text) {
-    StringBuilder out = new StringBuilder(Math.min(text.length(), LONGEST) + 1);
-    for (int i = 0; i < text.length() && i < LONGEST; i++) {
+  public static String of(String text) {
+    return text.length() <= LONGEST ? line(text) : line(text.substring(0, LONGEST)) + '…';
+  }
+
+  /** The whole text without them. */
+  public static String line(String text) {
+    StringBuilder out = new StringBuilder(text.length());
+    for (int i = 0; i < text.length(); i++) {
       char c = text.charAt(i);
       out.append(Character.isISOControl(c) || c == '\u2028' || c == '\u2029' ? ' ' : c);
-    }
-    if (text.length() > LONGEST) {
-      out.append('…');
     }
     return out.toString();
   }

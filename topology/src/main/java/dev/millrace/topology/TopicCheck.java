@@ -32,7 +32,7 @@ final class TopicCheck {
    * @throws StartException if the broker cannot be asked
    */
   static void run(WorkerConfig config, OutputLimits limits) {
-    try (Admin admin = Admin.create(KafkaSettings.admin(config))) {
+    try (Admin admin = Admin.create(ClientSettings.admin(config))) {
       Map<String, TopicDescription> topics = describe(config, admin);
       Topics.Names names = config.topics();
       int prompts = partitions(topics, names.prompts());

@@ -74,7 +74,7 @@ public final class Worker implements AutoCloseable {
     this.generator = generator;
     this.gate = new Gate(config.window());
     this.limits = new OutputLimits(config.maxPromptBytes());
-    this.replyTopics = new BrokerReplyTopics(KafkaSettings.admin(config));
+    this.replyTopics = new BrokerReplyTopics(ClientSettings.admin(config));
   }
 
   /**

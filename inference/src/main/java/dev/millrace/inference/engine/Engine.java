@@ -461,6 +461,20 @@ public final class Engine implements AutoCloseable {
     return steps[(int) (number % steps.length)];
   }
 
+  /**
+   * What to say of a prompt that has {@link #maxContext} tokens or more.
+   *
+   * @param length how many it has
+   */
+  public String tooLong(String length) {
+    return "the prompt has "
+        + length
+        + " tokens; "
+        + (maxContext < info.maxContext()
+            ? "the KV memory holds " + (maxContext - 1) + " (the model would take more)"
+            : "the model's context is " + maxContext + ", one of which is to be generated");
+  }
+
   /** On the submitter's thread: looking at a long prompt must not hold up a step. */
   private Sequence.@Nullable Rejection rejection(TokenRequest request) {
     int length = request.prompt().length;
@@ -468,12 +482,7 @@ public final class Engine implements AutoCloseable {
       return new Sequence.Rejection(Failure.INVALID_REQUEST, "the prompt has no tokens");
     }
     if (length >= maxContext) {
-      String why =
-          maxContext < info.maxContext()
-              ? "the KV memory holds " + (maxContext - 1) + " (the model would take more)"
-              : "the model's context is " + maxContext + ", one of which is to be generated";
-      return new Sequence.Rejection(
-          Failure.PROMPT_TOO_LONG, "the prompt has " + length + " tokens; " + why);
+      return new Sequence.Rejection(Failure.PROMPT_TOO_LONG, tooLong(Integer.toString(length)));
     }
     String problem = outside("prompt", request.prompt());
     problem = problem == null ? outside("resume", request.resume()) : problem;

@@ -106,7 +106,6 @@ public final class LlmGenerator implements Generator {
     this.options = options;
     this.text = text;
     this.runner = runner;
-    this.encoder = new PromptEncoder(text, options.clock());
     try {
       this.engine = new Engine(runner, config);
     } catch (RuntimeException | Error e) {
@@ -114,6 +113,7 @@ public final class LlmGenerator implements Generator {
       text.close();
       throw e;
     }
+    this.encoder = new PromptEncoder(text, options.clock(), engine);
     this.threads = new TextThreads(options.encodingThreads(), options.answeringThreads());
   }
 

@@ -9,6 +9,7 @@ import dev.millrace.inference.api.Tool;
 import dev.millrace.inference.api.ToolChoice;
 import dev.millrace.inference.chat.Chat;
 import dev.millrace.inference.chat.ChatTemplate;
+import dev.millrace.inference.engine.Engine;
 import dev.millrace.inference.token.SpecialMarks;
 import dev.millrace.inference.tool.ToolSchemaCompiler;
 import dev.millrace.inference.tool.ToolSchemas;
@@ -22,6 +23,7 @@ import java.util.stream.IntStream;
 final class PromptEncoder {
   private final ModelText text;
   private final Clock clock;
+  private final Engine engine;
   private final ToolSchemaCompiler schemas = new ToolSchemaCompiler();
 
   /**
@@ -36,10 +38,12 @@ final class PromptEncoder {
 
   /**
    * @param clock what templates take for the date
+   * @param engine says how long a prompt may be
    */
-  PromptEncoder(ModelText text, Clock clock) {
+  PromptEncoder(ModelText text, Clock clock, Engine engine) {
     this.text = text;
     this.clock = clock;
+    this.engine = engine;
   }
 
   /**
@@ -63,7 +67,7 @@ final class PromptEncoder {
       case Prompt.Chat chat -> chat(request, new Chat(chat.messages(), shown), begun, tools);
       case Prompt.Text raw -> {
         refuseReasoning(request);
-        int[] ids = text.tokenizer().encode(raw.text() + begun);
+        int[] ids = bounded(text.tokenizer().encode(raw.text() + begun, mostTokens()));
         OptionalInt begin = text.tokenizer().beginOfText();
         yield new Encoded(
             begin.isPresent() ? join(new int[] {begin.getAsInt()}, ids) : ids, begun, false, tools);
@@ -91,10 +95,23 @@ final class PromptEncoder {
     SpecialMarks marks = text.tokenizer().marks();
     String marked = template.render(chat.withReasoning(request.reasoning()), now());
     return new Encoded(
-        text.tokenizer().encodeMarked(marked + marks.guard(begun)),
+        bounded(text.tokenizer().encodeMarked(marked + marks.guard(begun), mostTokens())),
         begun,
         marked.stripTrailing().endsWith("<think>"),
         tools);
+  }
+
+  private int mostTokens() {
+    return engine.maxContext() - 1;
+  }
+
+  /** A prompt of many megabytes for a small context must not be encoded to its end first. */
+  private int[] bounded(int[] ids) {
+    if (ids.length > mostTokens()) {
+      throw new RefusedException(
+          Failure.PROMPT_TOO_LONG, engine.tooLong("more than " + mostTokens()));
+    }
+    return ids;
   }
 
   private ZonedDateTime now() {

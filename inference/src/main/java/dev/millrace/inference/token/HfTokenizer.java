@@ -116,8 +116,8 @@ public final class HfTokenizer implements Tokenizer {
   }
 
   @Override
-  public int[] encode(String text) {
-    Ids ids = new Ids();
+  public int[] encode(String text, int most) {
+    Ids ids = new Ids(most);
     // Guarding and taking back leaves the text as it is, but for halves of surrogate pairs.
     String guarded = marks.guard(text);
     library.encode(marks.plain(guarded, 0, guarded.length()), ids);
@@ -125,11 +125,11 @@ public final class HfTokenizer implements Tokenizer {
   }
 
   @Override
-  public int[] encodeMarked(String marked) {
-    Ids ids = new Ids();
+  public int[] encodeMarked(String marked, int most) {
+    Ids ids = new Ids(most);
     int from = 0;
     TokenizerJson.Special before = null;
-    for (int i = 0; i <= marked.length(); i++) {
+    for (int i = 0; i <= marked.length() && !ids.tooMany(); i++) {
       int index = i < marked.length() ? marks.special(marked.charAt(i)) : -1;
       if (index < 0 && i < marked.length()) {
         continue;
@@ -195,12 +195,14 @@ public final class HfTokenizer implements Tokenizer {
           throw new IllegalStateException("the tokenizer is closed");
         }
         int from = 0;
-        while (text.length() - from > chunk) {
+        while (text.length() - from > chunk && !out.tooMany()) {
           int to = TextCut.before(text, from + chunk, this::words);
           encodeChunk(text.substring(from, to), out);
           from = to;
         }
-        encodeChunk(text.substring(from), out);
+        if (!out.tooMany()) {
+          encodeChunk(text.substring(from), out);
+        }
       } finally {
         lock.readLock().unlock();
       }
@@ -251,8 +253,18 @@ public final class HfTokenizer implements Tokenizer {
 
   /** A growing list of ids. */
   private static final class Ids {
+    private final int most;
     private int[] ids = new int[64];
     private int size;
+
+    Ids(int most) {
+      this.most = most;
+    }
+
+    /** More than anybody wants: nothing needs to be added. */
+    boolean tooMany() {
+      return size > most;
+    }
 
     void add(int id) {
       if (size == ids.length) {

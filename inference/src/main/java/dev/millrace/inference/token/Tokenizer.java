@@ -19,10 +19,23 @@ public interface Tokenizer extends AutoCloseable {
   SpecialMarks marks();
 
   /** Tokens of plain text, no special token among them. Nothing is added and nothing cut off. */
-  int[] encode(String text);
+  default int[] encode(String text) {
+    return encode(text, Integer.MAX_VALUE);
+  }
+
+  /**
+   * As {@link #encode(String)}, but of a text that gives more than {@code most} tokens the rest is
+   * not looked at: what comes back is then longer than {@code most}, and a beginning.
+   */
+  int[] encode(String text, int most);
 
   /** Tokens of marked text: each mark gives its special token, the stretches between are plain. */
-  int[] encodeMarked(String marked);
+  default int[] encodeMarked(String marked) {
+    return encodeMarked(marked, Integer.MAX_VALUE);
+  }
+
+  /** Of marked text, with the bound of {@link #encode(String, int)}. */
+  int[] encodeMarked(String marked, int most);
 
   /**
    * What a token adds to the text, as UTF-8 bytes, which may begin or end within a character. Empty

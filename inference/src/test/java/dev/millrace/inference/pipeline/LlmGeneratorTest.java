@@ -264,6 +264,10 @@ class LlmGeneratorTest {
             .prompt(new Prompt.Chat(List.of(Message.of(Message.Role.USER, "long ".repeat(9000))))),
         Failure.PROMPT_TOO_LONG,
         "context is " + CONTEXT);
+    assertFailed(
+        Requests.seed(1).prompt(new Prompt.Text("long ".repeat(400_000))),
+        Failure.PROMPT_TOO_LONG,
+        "more than " + (CONTEXT - 1) + " tokens");
     script(9, "still alive");
     assertThat(run(Requests.seed(9)).done().content()).isEqualTo("still alive");
   }

@@ -185,12 +185,12 @@ class DetokenizerTest {
     }
 
     @Override
-    public int[] encode(String text) {
+    public int[] encode(String text, int most) {
       throw new UnsupportedOperationException();
     }
 
     @Override
-    public int[] encodeMarked(String marked) {
+    public int[] encodeMarked(String marked, int most) {
       throw new UnsupportedOperationException();
     }
 

@@ -8,6 +8,8 @@ import dev.millrace.schemas.ChunkEvent;
 import dev.millrace.schemas.CompletionEvent;
 import dev.millrace.schemas.PromptEvent;
 import dev.millrace.schemas.ToolCallEvent;
+import dev.millrace.topology.ClientSettings;
+import dev.millrace.topology.DeadLetter;
 import dev.millrace.topology.Topics;
 import dev.millrace.topology.WorkerConfig;
 import java.nio.charset.StandardCharsets;
@@ -83,29 +85,13 @@ public final class EventClient implements AutoCloseable {
     topics = config.topics();
     serializer.configure(config.serdeSettings(), false);
     deserializer.configure(config.serdeSettings(), false);
-    producer =
-        new KafkaProducer<>(
-            Map.of(
-                ProducerConfig.BOOTSTRAP_SERVERS_CONFIG,
-                config.bootstrapServers(),
-                ProducerConfig.ACKS_CONFIG,
-                "all",
-                ProducerConfig.LINGER_MS_CONFIG,
-                "0",
-                ProducerConfig.MAX_REQUEST_SIZE_CONFIG,
-                config.maxPromptBytes() + 65536,
-                ProducerConfig.BUFFER_MEMORY_CONFIG,
-                2L * config.maxPromptBytes() + 1048576),
-            new ByteArraySerializer(),
-            new ByteArraySerializer());
+    Map<String, Object> sending = ClientSettings.producer(config);
+    sending.putIfAbsent(ProducerConfig.LINGER_MS_CONFIG, "0");
+    producer = new KafkaProducer<>(sending, new ByteArraySerializer(), new ByteArraySerializer());
+    Map<String, Object> reading = ClientSettings.consumer(config);
+    reading.put(ConsumerConfig.AUTO_OFFSET_RESET_CONFIG, "earliest");
     consumer =
-        new KafkaConsumer<>(
-            Map.of(
-                ConsumerConfig.BOOTSTRAP_SERVERS_CONFIG, config.bootstrapServers(),
-                ConsumerConfig.ISOLATION_LEVEL_CONFIG, "read_committed",
-                ConsumerConfig.AUTO_OFFSET_RESET_CONFIG, "earliest"),
-            new ByteArrayDeserializer(),
-            new ByteArrayDeserializer());
+        new KafkaConsumer<>(reading, new ByteArrayDeserializer(), new ByteArrayDeserializer());
     try {
       listenFromNow();
     } catch (RuntimeException e) {
@@ -169,7 +155,9 @@ public final class EventClient implements AutoCloseable {
   public List<Outcome> poll(Duration timeout) {
     List<Outcome> outcomes = new ArrayList<>();
     for (ConsumerRecord<byte[], byte[]> record : consumer.poll(timeout)) {
-      outcomes.add(outcome(record));
+      if (DeadLetter.replayedOffset(record) < 0) {
+        outcomes.add(outcome(record));
+      }
     }
     return outcomes;
   }

@@ -1,5 +1,6 @@
 package dev.millrace.topology.cli;
 
+import dev.millrace.schemas.ChunkAssembler;
 import dev.millrace.schemas.ChunkEvent;
 import dev.millrace.schemas.CompletionEvent;
 import dev.millrace.schemas.CompletionToolCall;
@@ -160,11 +161,9 @@ public final class SendCommand implements Callable<Integer> {
     private final String id;
     private final PrintWriter out;
     private final PrintWriter err;
-    private int attempt = -1;
-    private int next;
+    private final ChunkAssembler assembler = new ChunkAssembler();
+    private boolean begun;
     private boolean thinks;
-    private final StringBuilder content = new StringBuilder();
-    private final StringBuilder reasoning = new StringBuilder();
 
     Answer(String id, PrintWriter out, PrintWriter err) {
       this.id = id;
@@ -179,7 +178,7 @@ public final class SendCommand implements Callable<Integer> {
           switch (outcome) {
             case EventClient.Outcome.Chunk(ChunkEvent chunk, var source)
                 when chunk.getPromptId().equals(id) -> {
-              print(chunk);
+              print(assembler.add(chunk));
               last = System.nanoTime();
             }
             case EventClient.Outcome.Completion(CompletionEvent event, var source)
@@ -203,24 +202,15 @@ public final class SendCommand implements Callable<Integer> {
               + " longer)");
     }
 
-    private void print(ChunkEvent chunk) {
-      if (chunk.getAttempt() > attempt) {
-        if (attempt >= 0) {
-          out.println();
-          err.println("[the worker died; another one continues]");
-          err.flush();
-        }
-        attempt = chunk.getAttempt();
-        next = 0;
-        content.setLength(0);
-        reasoning.setLength(0);
+    private void print(ChunkAssembler.Update update) {
+      if (update.restart() && begun) {
+        out.println();
+        err.println("[the worker died or a part was lost; from the beginning:]");
+        err.flush();
+        begun = false;
         thinks = false;
       }
-      // A chunk may come twice, and chunks of an attempt that was given up may come late.
-      if (chunk.getAttempt() == attempt && chunk.getSequence() == next) {
-        next++;
-        write(chunk.getReasoning(), chunk.getContent());
-      }
+      write(update.reasoning(), update.content());
     }
 
     private void write(String moreReasoning, String moreContent) {
@@ -230,7 +220,7 @@ public final class SendCommand implements Callable<Integer> {
           thinks = true;
         }
         out.print(moreReasoning);
-        reasoning.append(moreReasoning);
+        begun = true;
       }
       if (!moreContent.isEmpty()) {
         if (thinks) {
@@ -238,15 +228,15 @@ public final class SendCommand implements Callable<Integer> {
           thinks = false;
         }
         out.print(moreContent);
-        content.append(moreContent);
+        begun = true;
       }
       out.flush();
     }
 
     private void finish(CompletionEvent event) {
       // Chunks and completion come on different topics: what has not come yet is in here.
-      write(rest(reasoning, event.getReasoning()), rest(content, event.getContent()));
-      if (content.length() + reasoning.length() > 0) {
+      print(assembler.complete(event));
+      if (begun) {
         out.println();
       }
       for (CompletionToolCall call : event.getToolCalls()) {
@@ -264,10 +254,6 @@ public final class SendCommand implements Callable<Integer> {
           event.getUsage().getCompletion(),
           event.getTimes().getTotalMs() / 1e3);
       err.flush();
-    }
-
-    private static String rest(StringBuilder shown, String all) {
-      return all.startsWith(shown.toString()) ? all.substring(shown.length()) : "";
     }
   }
 }

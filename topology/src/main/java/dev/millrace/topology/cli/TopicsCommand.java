@@ -1,9 +1,9 @@
 package dev.millrace.topology.cli;
 
+import dev.millrace.topology.ClientSettings;
 import dev.millrace.topology.Topics;
 import dev.millrace.topology.WorkerConfig;
 import java.io.PrintWriter;
-import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -48,8 +48,7 @@ public final class TopicsCommand {
   public static Map<String, Boolean> create(WorkerConfig config) {
     List<NewTopic> topics = Topics.required(config);
     Map<String, Boolean> made = new LinkedHashMap<>();
-    Map<String, Object> settings = new HashMap<>(config.kafka());
-    settings.keySet().retainAll(AdminClientConfig.configNames());
+    Map<String, Object> settings = ClientSettings.admin(config);
     settings.putIfAbsent(AdminClientConfig.DEFAULT_API_TIMEOUT_MS_CONFIG, "15000");
     settings.putIfAbsent(AdminClientConfig.REQUEST_TIMEOUT_MS_CONFIG, "10000");
     try (Admin admin = Admin.create(settings)) {

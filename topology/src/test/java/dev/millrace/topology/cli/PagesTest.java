@@ -2,6 +2,7 @@ package dev.millrace.topology.cli;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import dev.millrace.topology.DeadLetters;
 import dev.millrace.topology.Environment;
 import dev.millrace.topology.Main;
 import dev.millrace.topology.Setting;
@@ -38,10 +39,20 @@ final class PagesTest {
   }
 
   @Test
+  void shouldListEachReasonOfADeadLetter() throws IOException {
+    String page = Files.readString(home.resolve("docs/operations.md"));
+    for (DeadLetters.Reason reason : DeadLetters.Reason.values()) {
+      assertThat(page).contains("| `%s` | %s |\n".formatted(reason, reason.doc()));
+    }
+  }
+
+  @Test
   void shouldKnowEachCommandOnThePages() throws IOException {
     for (String page : List.of("README.md", "docs/operations.md")) {
       Matcher command =
-          Pattern.compile("\\./millrace ([a-z]+)(?: (create|topology|engine|kernels|stream|load))?")
+          Pattern.compile(
+                  "\\./millrace ([a-z-]+)(?:"
+                      + " (create|topology|engine|kernels|stream|load|list|show|replay))?")
               .matcher(Files.readString(home.resolve(page)));
       int found = 0;
       while (command.find()) {

@@ -1,0 +1,148 @@
+package dev.millrace.topology;
+
+import static java.nio.charset.StandardCharsets.UTF_8;
+import static org.assertj.core.api.Assertions.assertThat;
+
+import dev.millrace.inference.api.GenerateEvent.Failure;
+import dev.millrace.topology.DeadLetters.Reason;
+import java.time.Instant;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.Map;
+import java.util.Objects;
+import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.common.header.Header;
+import org.apache.kafka.common.header.Headers;
+import org.apache.kafka.common.header.internals.RecordHeaders;
+import org.apache.kafka.common.record.TimestampType;
+import org.apache.kafka.streams.test.TestRecord;
+import org.junit.jupiter.api.Test;
+
+/** Dead letters as they are read back, and what a replay of them comes to. */
+class DeadLetterTest {
+  private static ConsumerRecord<byte[], byte[]> consumed(
+      byte[] key, byte[] value, Headers headers) {
+    return new ConsumerRecord<>(
+        "millrace.dead-letters",
+        3,
+        17,
+        1_000,
+        TimestampType.CREATE_TIME,
+        -1,
+        -1,
+        key,
+        value,
+        headers,
+        java.util.Optional.empty());
+  }
+
+  private static DeadLetter only(Harness harness) {
+    TestRecord<byte[], byte[]> letter = harness.deadLetters().getFirst();
+    return Objects.requireNonNull(
+        DeadLetter.read(consumed(letter.key(), letter.value(), letter.headers())));
+  }
+
+  private static Map<String, String> texts(Iterable<Header> headers) {
+    Map<String, String> found = new HashMap<>();
+    headers.forEach(h -> found.put(h.key(), new String(h.value(), UTF_8)));
+    return found;
+  }
+
+  @Test
+  void shouldReadWhatTheWorkerWrote() {
+    try (Harness harness = new Harness()) {
+      byte[] value = harness.bytes(Harness.prompt("p1").setModel("other").build());
+      harness.send("k".getBytes(UTF_8), value, Map.of("theirs", "x"));
+      DeadLetter letter = only(harness);
+      assertThat(letter.reason()).isEqualTo(Reason.MODEL_NOT_SERVED.name());
+      assertThat(letter.message()).contains("'other'");
+      assertThat(letter.source()).isEqualTo("millrace.prompts");
+      assertThat(letter.sourcePartition()).isZero();
+      assertThat(letter.sourceOffset()).isZero();
+      assertThat(letter.omitted()).isEqualTo(-1);
+      ProducerRecord<byte[], byte[]> original = letter.original("elsewhere");
+      assertThat(original.topic()).isEqualTo("elsewhere");
+      assertThat(original.partition()).as("as the key decides").isNull();
+      assertThat(original.key()).isEqualTo("k".getBytes(UTF_8));
+      assertThat(original.value()).isEqualTo(value);
+      assertThat(texts(original.headers())).isEqualTo(Map.of("theirs", "x"));
+    }
+  }
+
+  @Test
+  void shouldLeaveHeadersOfTheSameNameThatThePromptBrought() {
+    try (Harness harness = new Harness()) {
+      harness.send(
+          null,
+          new byte[] {1},
+          Map.of(DeadLetters.REASON, "THEIRS", "millrace.value.omitted", "5"));
+      DeadLetter letter = only(harness);
+      assertThat(letter.reason()).isEqualTo("BAD_RECORD");
+      assertThat(texts(letter.headers())).containsEntry(DeadLetters.REASON, "THEIRS");
+    }
+  }
+
+  @Test
+  void shouldSayThatTheValueIsMissing() {
+    try (Harness harness = new Harness("max.prompt.bytes", "4096")) {
+      harness.send(null, new byte[5000], Map.of());
+      assertThat(only(harness).omitted()).isEqualTo(5000);
+    }
+  }
+
+  @Test
+  void shouldReadNothingIntoOtherRecords() {
+    assertThat(DeadLetter.read(consumed(new byte[0], new byte[0], new RecordHeaders()))).isNull();
+    Headers damaged =
+        new RecordHeaders()
+            .add(DeadLetters.REASON, "X".getBytes(UTF_8))
+            .add(DeadLetters.PARTITION, "no number".getBytes(UTF_8))
+            .add(DeadLetters.OFFSET, null);
+    DeadLetter letter =
+        Objects.requireNonNull(DeadLetter.read(consumed(new byte[0], new byte[0], damaged)));
+    assertThat(letter.sourcePartition()).isEqualTo(-1);
+    assertThat(letter.sourceOffset()).isEqualTo(-1);
+  }
+
+  @Test
+  void shouldMarkADeadLetterAsReplayed() {
+    try (Harness harness = new Harness()) {
+      harness.send("k".getBytes(UTF_8), new byte[] {1}, Map.of());
+      ProducerRecord<byte[], byte[]> mark =
+          only(harness).mark("millrace.dead-letters", "t-0@5", Instant.EPOCH);
+      assertThat(mark.partition()).isEqualTo(3);
+      assertThat(mark.value()).as("no tombstone").isEmpty();
+      ConsumerRecord<byte[], byte[]> read = consumed(mark.key(), mark.value(), mark.headers());
+      assertThat(DeadLetter.replayedOffset(read)).isEqualTo(17);
+      assertThat(DeadLetter.read(read)).as("a mark is no dead letter").isNull();
+    }
+  }
+
+  @Test
+  void shouldAnswerAReplayedPromptThatEndedAsADeadLetter() {
+    try (Harness harness = new Harness("engine.attempts", "1")) {
+      harness.send(Harness.prompt("p1").build());
+      harness.generator.last().failed(Failure.ENGINE, "broken");
+      harness.tick();
+      DeadLetter letter = only(harness);
+      assertThat(letter.promptId()).isEqualTo("p1");
+      harness.send(letter.key(), letter.value(), Map.of());
+      harness.generator.last().done("4");
+      harness.tick();
+      assertThat(harness.completions()).hasSize(1);
+      assertThat(harness.count("millrace.prompts.duplicate")).isZero();
+      // But not twice, as an operator's second replay would ask for.
+      harness.send(letter.key(), letter.value(), Map.of());
+      harness.tick();
+      assertThat(harness.completions()).isEmpty();
+      assertThat(harness.count("millrace.prompts.duplicate")).isEqualTo(1);
+    }
+  }
+
+  @Test
+  void shouldExplainEachReason() {
+    assertThat(Arrays.stream(Reason.values()).map(Reason::doc))
+        .allSatisfy(doc -> assertThat(doc).endsWith(".").doesNotContain("|"));
+  }
+}
