@@ -130,7 +130,7 @@ final class PromptEndings {
         return;
       }
     }
-    services.metrics().completed(finish, prompt.record.acceptedAt(), task.now());
+    services.metrics().completed(finish, done, prompt.record.acceptedAt(), task.now());
     services.metrics().toolCalls.increment(done.toolCalls().size());
     settle(prompt, new Outcome(prompt.accepted().id(), outputs));
   }

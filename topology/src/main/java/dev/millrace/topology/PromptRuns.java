@@ -50,6 +50,11 @@ final class PromptRuns {
   private final class Attempt implements Consumer<GenerateEvent> {
     final InFlightPrompt prompt;
 
+    /** Of the engine's text thread: when the last tokens came; before, when it was submitted. */
+    private long tokensAt = System.nanoTime();
+
+    private boolean began;
+
     Attempt(InFlightPrompt prompt) {
       this.prompt = prompt;
     }
@@ -59,8 +64,24 @@ final class PromptRuns {
       if (task.closed) {
         services.metrics().late.increment();
       } else {
+        if (event instanceof Delta delta && delta.tokens().length > 0) {
+          measure(delta.tokens().length);
+        }
         queue.add(new Arrived(this, event));
       }
+    }
+
+    private void measure(int tokens) {
+      ServingMetrics serving = services.metrics().serving;
+      long now = System.nanoTime();
+      if (began) {
+        serving.tokens(tokens, (now - tokensAt) / tokens);
+      } else {
+        serving.firstToken(now - tokensAt);
+        serving.tokens(tokens);
+        began = true;
+      }
+      tokensAt = now;
     }
   }
 

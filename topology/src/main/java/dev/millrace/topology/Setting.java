@@ -136,7 +136,8 @@ public record Setting(String name, String standard, Unit unit, String doc) {
     return sorted.getFirst();
   }
 
-  private static int distance(String a, String b) {
+  /** Letters to change, add or take away to make one name the other. */
+  static int distance(String a, String b) {
     int[] row = new int[b.length() + 1];
     for (int j = 0; j <= b.length(); j++) {
       row[j] = j;

@@ -198,6 +198,13 @@ public final class Settings {
   static final Setting STATUS_PORT =
       own("status.port", "9478", Unit.COUNT, "Its port; 0: any free one; -1: no status server.");
 
+  static final Setting STUCK_AFTER =
+      own(
+          "health.stuck.after",
+          "2m",
+          Unit.TIME,
+          "/health/live fails when the engine takes no step for so long while it has prompts, or a"
+              + " stream thread does not poll.");
   static final Setting LOG_FORMAT =
       own(
           "log.format",

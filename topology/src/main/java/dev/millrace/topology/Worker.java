@@ -41,7 +41,6 @@ public final class Worker implements AutoCloseable {
   private static final Duration LEAVE = Duration.ofSeconds(15);
   private static final Duration SAVE = Duration.ofSeconds(5);
   private static final long POLL_MS = 10;
-  private static final long STUCK_NANOS = TimeUnit.MINUTES.toNanos(2);
 
   /** Where a worker stands; it never goes back. */
   public enum State {
@@ -68,6 +67,8 @@ public final class Worker implements AutoCloseable {
   private volatile @Nullable KafkaStreams streams;
   private volatile @Nullable EventCodecs codecs;
   private volatile @Nullable StatusServer status;
+  private volatile @Nullable StreamsWatch watch;
+  private volatile @Nullable WorkerHealth health;
 
   public Worker(WorkerConfig config, Generator generator) {
     this.config = config;
@@ -91,7 +92,7 @@ public final class Worker implements AutoCloseable {
       TopicCheck.run(config, limits);
       EventCodecs made = new EventCodecs(config);
       codecs = made;
-      WorkerMetrics metrics = new WorkerMetrics(registry);
+      WorkerMetrics metrics = new WorkerMetrics(registry, servedName());
       metrics.watch(gate, generator);
       Services services =
           new Services(
@@ -112,6 +113,11 @@ public final class Worker implements AutoCloseable {
               new StreamsConfig(properties()),
               new GatedClientSupplier(gate, config.topics().prompts()));
       streams = built;
+      StreamsWatch watching = new StreamsWatch(built, registry);
+      watch = watching;
+      health =
+          new WorkerHealth(
+              config.stuckAfter(), System::nanoTime, generator::status, watching::look);
       built.setUncaughtExceptionHandler(this::threadDied);
       built.setStateListener((now, before) -> streamsBecame(now));
       if (config.statusPort() >= 0) {
@@ -137,12 +143,16 @@ public final class Worker implements AutoCloseable {
         config.topics().prompts());
   }
 
+  private String servedName() {
+    return config.modelName().isEmpty() ? generator.model() : config.modelName();
+  }
+
   private EventMapper mapper() {
     SamplingParams model = generator.samplingDefaults();
     double temperature = config.temperature();
     double topP = config.topP();
     return new EventMapper(
-        config.modelName().isEmpty() ? generator.model() : config.modelName(),
+        servedName(),
         new EventMapper.SamplingDefaults(
             Double.isNaN(temperature) ? model.temperature() : (float) temperature,
             Double.isNaN(topP) ? model.topP() : (float) topP,
@@ -358,28 +368,24 @@ public final class Worker implements AutoCloseable {
     if (server != null) {
       server.close();
     }
+    StreamsWatch watching = watch;
+    if (watching != null) {
+      watching.close();
+    }
     registry.close();
   }
 
   private Health live() {
-    String why = failure;
-    if (why != null) {
-      return new Health(false, why);
-    }
-    Generator.Status engine = generator.status();
-    if (engine.failure() != null) {
-      return new Health(false, "the engine has failed: " + engine.failure());
-    }
-    if (engine.running() > 0 && System.nanoTime() - engine.lastStepNanos() > STUCK_NANOS) {
-      return new Health(false, "the engine has running requests and takes no steps");
-    }
-    return new Health(state != State.FAILED, state.name());
+    WorkerHealth asked = health;
+    return asked == null ? new Health(true, state.name()) : asked.live(situation());
   }
 
   private Health ready() {
-    KafkaStreams running = streams;
-    boolean good =
-        state == State.RUNNING && running != null && running.state().isRunningOrRebalancing();
-    return new Health(good, state.name() + (gate.stalled() ? ", waits for the registry" : ""));
+    WorkerHealth asked = health;
+    return asked == null ? new Health(false, state.name()) : asked.ready(situation());
+  }
+
+  private WorkerHealth.Situation situation() {
+    return new WorkerHealth.Situation(state, failure, gate.stalled());
   }
 }

@@ -167,6 +167,7 @@ public final class WorkerConfig {
                 + " with 'kafka.')");
       }
     }
+    KafkaNames.check(kafka().keySet());
     if (bootstrapServers().isEmpty()) {
       throw new ConfigException(
           "kafka.bootstrap.servers is not set: give the broker's address, for example"
@@ -192,6 +193,7 @@ public final class WorkerConfig {
     drainGrace();
     statusPort();
     jsonLogs();
+    stuckAfter();
     partitions();
     replicationFactor();
     streamThreads();
@@ -365,6 +367,11 @@ public final class WorkerConfig {
               .formatted(Settings.DEVICE.name(), device));
     }
     return device;
+  }
+
+  /** After so long without a step or a poll the worker is not live. */
+  public Duration stuckAfter() {
+    return Settings.STUCK_AFTER.duration(values, Duration.ofDays(1));
   }
 
   /** Whether log lines are JSON objects. */

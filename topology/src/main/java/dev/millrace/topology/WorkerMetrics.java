@@ -1,8 +1,10 @@
 package dev.millrace.topology;
 
+import dev.millrace.inference.api.GenerateEvent;
 import dev.millrace.inference.api.Generator;
 import dev.millrace.schemas.CompletionFinish;
 import io.micrometer.core.instrument.Counter;
+import io.micrometer.core.instrument.FunctionCounter;
 import io.micrometer.core.instrument.Gauge;
 import io.micrometer.core.instrument.MeterRegistry;
 import io.micrometer.core.instrument.Timer;
@@ -55,10 +57,17 @@ final class WorkerMetrics {
   /** Times that the registry gave no answer. */
   final Counter registryFailures;
 
+  /** The same and more under names that others use. */
+  final ServingMetrics serving;
+
   private final Timer time;
 
-  WorkerMetrics(MeterRegistry registry) {
+  /**
+   * @param model the name that prompts ask for
+   */
+  WorkerMetrics(MeterRegistry registry, String model) {
     this.registry = registry;
+    this.serving = new ServingMetrics(registry, model);
     for (CompletionFinish finish : CompletionFinish.values()) {
       completed[finish.ordinal()] =
           registry.counter("millrace.prompts.completed", "finish", finish.name());
@@ -86,9 +95,12 @@ final class WorkerMetrics {
             .register(registry);
   }
 
-  void completed(CompletionFinish finish, long acceptedAt, long now) {
+  /** A prompt, taken in at that time, has its completion now. */
+  void completed(CompletionFinish finish, GenerateEvent.Done done, long acceptedAt, long now) {
+    long millis = Math.max(0, now - acceptedAt);
     completed[finish.ordinal()].increment();
-    time.record(Math.max(0, now - acceptedAt), TimeUnit.MILLISECONDS);
+    time.record(millis, TimeUnit.MILLISECONDS);
+    serving.completed(finish, done, millis);
   }
 
   void deadLettered(DeadLetters.Reason reason) {
@@ -108,6 +120,16 @@ final class WorkerMetrics {
     gauge("millrace.engine.running.tokens", status, s -> s.get().runningTokens());
     gauge("millrace.engine.kv.use", status, s -> s.get().kvUse());
     gauge("millrace.engine.generated", status, s -> s.get().generated());
+    sum("millrace.engine.steps", generator, g -> g.counters().steps());
+    sum("millrace.engine.steps.failed", generator, g -> g.counters().failedSteps());
+    sum("millrace.engine.step.tokens", generator, g -> g.counters().tokens());
+    sum("millrace.engine.step.sequences", generator, g -> g.counters().sequences());
+    sum("millrace.engine.preemptions", generator, g -> g.counters().preemptions());
+    serving.watch(generator, status);
+  }
+
+  private <T> void sum(String name, T of, ToDoubleFunction<T> value) {
+    FunctionCounter.builder(name, of, value).register(registry);
   }
 
   private <T> void gauge(String name, T of, ToDoubleFunction<T> value) {

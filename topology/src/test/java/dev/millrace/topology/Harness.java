@@ -75,7 +75,7 @@ final class Harness implements AutoCloseable {
             new EventMapper(
                 ScriptedGenerator.MODEL, new EventMapper.SamplingDefaults(0.25f, 0.5f, 40, 77)),
             gate,
-            new WorkerMetrics(registry),
+            new WorkerMetrics(registry, ScriptedGenerator.MODEL),
             limits,
             codecs,
             replyTopics,

@@ -44,7 +44,7 @@ class RetirementTest {
               generator,
               new EventMapper("m", new EventMapper.SamplingDefaults(0, 1, 0, 10)),
               gate,
-              new WorkerMetrics(new SimpleMeterRegistry()),
+              new WorkerMetrics(new SimpleMeterRegistry(), "m"),
               limits,
               codecs,
               ReplyTopics.NONE,

@@ -9,6 +9,7 @@ import java.time.Duration;
 import java.util.HashMap;
 import java.util.Map;
 import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.streams.StreamsConfig;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -44,6 +45,56 @@ class WorkerConfigTest {
   void shouldRefuseAnUnknownKeyAndNameTheNearest() {
     assertRefused("topics.promts", "x", "unknown", "'topics.prompts'");
     assertRefused("bootstrap.servers", "x", "kafka.");
+  }
+
+  @Test
+  void shouldRefuseAMisspeltSettingOfKafkas() {
+    assertRefused("kafka.bootsrap.servers", "x", "'kafka.bootstrap.servers'");
+    assertRefused("kafka.producer.linger.sm", "1", "'kafka.producer.linger.ms'");
+    assertRefused(
+        "kafka.main.consumer.sasl.mechanisn", "x", "'kafka.main.consumer.sasl.mechanism'");
+    // A plug-in's own name is none of ours to judge.
+    with("kafka.producer.our.interceptor.level", "3");
+  }
+
+  @Test
+  void shouldGiveTlsAndSaslToEveryClient() {
+    WorkerConfig config =
+        WorkerConfig.of(LEAST)
+            .with(
+                Map.of(
+                    "kafka.security.protocol", "SASL_SSL",
+                    "kafka.sasl.mechanism", "SCRAM-SHA-512",
+                    "kafka.sasl.jaas.config", "x.ScramLoginModule required password=\"s3cret\";",
+                    "kafka.ssl.truststore.location", "/trust.p12",
+                    "kafka.ssl.truststore.password", "s3cret",
+                    "kafka.admin.sasl.mechanism", "PLAIN",
+                    "kafka.producer.ssl.key.password", "s3cret",
+                    "registry.basic.auth.user.info", "ann:s3cret"));
+    StreamsConfig streams = new StreamsConfig(KafkaSettings.of(config));
+    Map<String, Map<String, Object>> clients =
+        Map.of(
+            "consumer", streams.getMainConsumerConfigs("g", "c", 1),
+            "restore", streams.getRestoreConsumerConfigs("c"),
+            "producer", streams.getProducerConfigs("c"),
+            "admin", streams.getAdminConfigs("c"),
+            "our admin", ClientSettings.admin(config),
+            "our producer", ClientSettings.producer(config),
+            "our consumer", ClientSettings.consumer(config));
+    clients.forEach(
+        (name, client) -> {
+          assertThat(client)
+              .as(name)
+              .containsEntry("security.protocol", "SASL_SSL")
+              .containsEntry("ssl.truststore.location", "/trust.p12")
+              .containsEntry("sasl.mechanism", name.endsWith("admin") ? "PLAIN" : "SCRAM-SHA-512")
+              .containsKey("sasl.jaas.config");
+          assertThat(String.valueOf(client.get("ssl.key.password")))
+              .as(name)
+              .isEqualTo(name.endsWith("producer") ? "s3cret" : "null");
+        });
+    assertThat(config.toString()).contains("SASL_SSL", "[hidden]").doesNotContain("s3cret");
+    assertThat(config.serdeSettings()).containsEntry("basic.auth.user.info", "ann:s3cret");
   }
 
   @Test

@@ -31,8 +31,22 @@ public interface Generator extends AutoCloseable {
 
   Status status();
 
+  /** What has been done since the start; zeros where nobody counts. */
+  default Counters counters() {
+    return new Counters(0, 0, 0, 0, 0);
+  }
+
   @Override
   void close();
+
+  /**
+   * Sums since the start. Over an interval {@code sequences / steps} is the size of a batch.
+   *
+   * @param tokens of all steps, prompt tokens and generated ones
+   * @param sequences of all steps
+   * @param preemptions requests that lost their memory and began again from their known tokens
+   */
+  record Counters(long steps, long tokens, long sequences, long failedSteps, long preemptions) {}
 
   /** A request under way. */
   interface Generation {

@@ -89,6 +89,9 @@ public final class Engine implements AutoCloseable {
   private volatile int usedBlocks;
   private volatile long generatedTokens;
   private volatile long lastStepNanos = System.nanoTime();
+  private long failed;
+  private volatile long failedSteps;
+  private volatile long preemptions;
 
   /**
    * Starts the engine's thread.
@@ -167,6 +170,13 @@ public final class Engine implements AutoCloseable {
   /** Where the time has gone so far, as of the last step. Thread-safe. */
   public Work work() {
     return clock.read();
+  }
+
+  /** Sums of after the last step. Thread-safe. */
+  public Generator.Counters counters() {
+    Work work = work();
+    return new Generator.Counters(
+        work.steps(), work.tokens(), work.members(), failedSteps, preemptions);
   }
 
   /**
@@ -329,6 +339,7 @@ public final class Engine implements AutoCloseable {
   }
 
   private void stepFailed(Step step, Exception cause) {
+    failed++;
     log.warn("A step of {} sequences failed; they are computed again", step.size(), cause);
     Sequence convicted = scheduler.failed(step);
     if (convicted != null) {
@@ -424,6 +435,8 @@ public final class Engine implements AutoCloseable {
     uncomputedTokens = scheduler.uncomputedTokens();
     computedTokens = scheduler.computedTokens();
     usedBlocks = info.blocks() - blocks.free();
+    failedSteps = failed;
+    preemptions = scheduler.preemptions();
     generatedTokens = generated;
     // After the above, so that a sequence on its way in is counted twice rather than not at all.
     inboxCount.addAndGet(-takenCount);
@@ -439,8 +452,10 @@ public final class Engine implements AutoCloseable {
     }
     parked = false;
     clock.rests();
-    // Else the first step after a long rest would look like one that hangs.
-    lastStepNanos = System.nanoTime();
+    if (waiting == 0 && running == 0) {
+      // Else the first step after a long rest would look like one that hangs.
+      lastStepNanos = System.nanoTime();
+    }
   }
 
   private void wake() {

@@ -52,6 +52,7 @@ final class Scheduler {
 
   private final Sequence[] passed = new Sequence[LOOKAHEAD];
   private long arrivals;
+  private long preemptions;
 
   Scheduler(EngineConfig config, BlockManager blocks) {
     this.config = config;
@@ -133,6 +134,7 @@ final class Scheduler {
       leaveRunning(sequence);
       sequence.suspect = true;
       sequence.suspectUntil = Math.max(sequence.suspectUntil, step.end(i));
+      preemptions++;
       sequence.restart();
       enqueue(sequence);
     }
@@ -148,6 +150,11 @@ final class Scheduler {
 
   int running() {
     return runningCount;
+  }
+
+  /** Sequences that lost what was computed of them and began again. */
+  long preemptions() {
+    return preemptions;
   }
 
   /** Known tokens of waiting and running sequences that were never computed. */
@@ -304,6 +311,7 @@ final class Scheduler {
     Sequence sequence = running(runningEnd - 1);
     leaveRunning(sequence);
     runningEnd--;
+    preemptions++;
     sequence.restart();
     enqueue(sequence);
     return true;

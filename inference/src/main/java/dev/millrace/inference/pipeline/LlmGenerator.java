@@ -225,6 +225,11 @@ public final class LlmGenerator implements Generator {
         engineStatus.failure());
   }
 
+  @Override
+  public Counters counters() {
+    return engine.counters();
+  }
+
   /** Called on a text thread (by a listener) it returns before the other listeners have heard. */
   @Override
   public void close() {

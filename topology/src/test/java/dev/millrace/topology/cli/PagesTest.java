@@ -13,6 +13,8 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Set;
+import java.util.TreeSet;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import org.junit.jupiter.api.Test;
@@ -65,6 +67,29 @@ final class PagesTest {
       }
       assertThat(found).as("commands on %s", page).isGreaterThan(3);
     }
+  }
+
+  /** A dashboard's metric that no page explains has been renamed, or was never there. */
+  @Test
+  void shouldDrawOnlyMetricsThatThePageExplains() throws IOException {
+    String page = Files.readString(home.resolve("docs/operations.md"));
+    Matcher metric =
+        Pattern.compile("\\b((?:millrace|vllm)[_:][a-z_:]+?)(?:_bucket)?\\{")
+            .matcher(Files.readString(home.resolve("deploy/grafana-dashboard.json")));
+    Set<String> drawn = new TreeSet<>();
+    while (metric.find()) {
+      drawn.add(metric.group(1));
+    }
+    assertThat(drawn).hasSizeGreaterThan(20);
+    assertThat(drawn)
+        .allSatisfy(
+            name ->
+                assertThat(
+                        page.contains("`" + name)
+                            || page.contains(
+                                "`" + name.replaceAll("^millrace_(prompts|engine)", "")))
+                    .as(name)
+                    .isTrue());
   }
 
   @Test
