@@ -6,8 +6,6 @@ import dev.millrace.topology.WorkerConfig;
 import dev.millrace.topology.local.LocalStack;
 import java.time.Duration;
 import java.util.Arrays;
-import java.util.HashMap;
-import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ExecutionException;
 import picocli.CommandLine.Command;
@@ -19,7 +17,11 @@ import picocli.CommandLine.Spec;
 @Command(
     name = "bench",
     description = "Measures parts of Millrace.",
-    subcommands = EngineBenchCommand.class,
+    subcommands = {
+      EngineBenchCommand.class,
+      DurabilityBenchCommand.class,
+      BacklogBenchCommand.class
+    },
     synopsisSubcommandLabel = "COMMAND")
 @SuppressWarnings("NullAway.Init")
 public final class BenchCommand {
@@ -82,8 +84,7 @@ public final class BenchCommand {
         tokens);
     try (LocalStack stack = LocalStack.start();
         SyntheticGenerator generator = SyntheticGenerator.atOnce("instant")) {
-      TopologyBench bench =
-          new TopologyBench(settings(stack, "bench", guarantee, protocol), tokens);
+      TopologyBench bench = new TopologyBench(settings(stack, guarantee, protocol), i -> tokens);
       TopicsCommand.create(bench.config());
       try (Worker worker = start(bench.config(), generator)) {
         bench.warmUp();
@@ -131,20 +132,12 @@ public final class BenchCommand {
     return sorted[(int) Math.min(sorted.length - 1.0, Math.ceil(share * sorted.length) - 1)];
   }
 
-  private static WorkerConfig settings(
-      LocalStack stack, String name, String guarantee, String protocol) {
-    Map<String, String> settings = new HashMap<>();
-    settings.put("kafka.bootstrap.servers", stack.broker().bootstrap());
-    settings.put("kafka.application.id", name);
-    settings.put("kafka.state.dir", stack.folder().resolve("state").toString());
-    settings.put("kafka.processing.guarantee", guarantee);
-    settings.put("kafka.group.protocol", protocol);
-    settings.put("registry.url", stack.registry().url());
-    settings.put("topics.partitions", "4");
-    settings.put("status.port", "-1");
-    for (String topic : List.of("prompts", "completions", "cancels", "chunks")) {
-      settings.put("topics." + topic, name + "." + topic);
-    }
-    return WorkerConfig.of(settings);
+  private static WorkerConfig settings(LocalStack stack, String guarantee, String protocol) {
+    return BenchCluster.settings(
+        "bench",
+        stack.broker().bootstrap(),
+        stack.registry().url(),
+        stack.folder().toString(),
+        Map.of("kafka.processing.guarantee", guarantee, "kafka.group.protocol", protocol));
   }
 }

@@ -15,6 +15,8 @@ import java.util.Map;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.LockSupport;
+import java.util.function.IntUnaryOperator;
+import java.util.function.LongConsumer;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.producer.KafkaProducer;
@@ -29,11 +31,15 @@ final class TopologyBench {
   private static final Duration PATIENCE = Duration.ofMinutes(5);
 
   private final WorkerConfig config;
-  private final int tokens;
+  private final IntUnaryOperator tokens;
+  private int made;
   private long sent;
   private long answered;
 
-  TopologyBench(WorkerConfig config, int tokens) {
+  /**
+   * @param tokens of the answer to the prompt of a number
+   */
+  TopologyBench(WorkerConfig config, IntUnaryOperator tokens) {
     this.config = config;
     this.tokens = tokens;
   }
@@ -101,6 +107,33 @@ final class TopologyBench {
           return (there - first) / ((now - start) / 1e9);
         }
         TimeUnit.MILLISECONDS.sleep(20);
+      }
+    }
+  }
+
+  /**
+   * Looks at the answers until there are as many as prompts, or no more come.
+   *
+   * @param look gets how many there are, every so often and at the end
+   * @return how many there are in the end
+   */
+  long follow(int prompts, Duration every, LongConsumer look) throws InterruptedException {
+    try (KafkaConsumer<byte[], byte[]> consumer = consumer(config.topics().completions())) {
+      List<TopicPartition> partitions = new ArrayList<>(consumer.assignment());
+      long last = 0;
+      long lastNews = System.nanoTime();
+      while (true) {
+        Thread.sleep(every);
+        long there = consumer.endOffsets(partitions).values().stream().mapToLong(l -> l).sum();
+        look.accept(there);
+        lastNews = there > last ? System.nanoTime() : lastNews;
+        last = there;
+        if (there >= prompts || System.nanoTime() - lastNews > PATIENCE.toNanos()) {
+          consumer.seekToBeginning(partitions);
+          answered = 0;
+          count(consumer);
+          return answered;
+        }
       }
     }
   }
@@ -184,7 +217,8 @@ final class TopologyBench {
                         .setRole(MessageRole.USER)
                         .setContent("What is the answer to question " + id + "?")
                         .build()))
-            .setSampling(PromptSampling.newBuilder().setMaxTokens(tokens).build())
+            .setSampling(
+                PromptSampling.newBuilder().setMaxTokens(tokens.applyAsInt(made++)).build())
             .build();
     return new ProducerRecord<>(
         topic,
