@@ -21,7 +21,6 @@ import model as net
 from quick import exact
 
 HERE = Path(__file__).parent
-FLOOR_MARGIN = 0.05
 
 
 class Checkpoint:
@@ -99,7 +98,7 @@ def main():
     parser.add_argument("--needles", type=int, default=100)
     parser.add_argument("--show", type=int, default=0, help="wrong answers to print a task")
     parser.add_argument("--fast", action="store_true")
-    parser.add_argument("--write", action="store_true", help="write scores.json and floors.json")
+    parser.add_argument("--write", action="store_true", help="write scores.json")
     parser.add_argument("--reference", action="store_true", help="write heldout/reference.json instead of scoring")
     args = parser.parse_args()
     checkpoint = Checkpoint(args.checkpoint)
@@ -121,6 +120,8 @@ def main():
         lines = lines[:args.limit] if args.limit else lines
         started, right, shown = time.time(), 0, 0
         if args.fast:
+            if torch.cuda.is_available():
+                checkpoint.model.cuda()
             step = 1 if task == "needle_4k" else 8
             right = round(exact(checkpoint.model, checkpoint.tokenizer, conversations[task][:len(lines)], step) * len(lines))
         for line in [] if args.fast else lines:
@@ -135,8 +136,6 @@ def main():
         print(task, scores[task], f"{time.time() - started:.0f} s", flush=True)
     if args.write:
         (HERE / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")
-        floors = {t: round(max(0.0, s["share"] - FLOOR_MARGIN), 3) for t, s in scores.items()}
-        (HERE / "floors.json").write_text(json.dumps(floors, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,11 @@ A word, a number pair or a phrasing belongs to one side for good: the side is a 
 """
 import json
 import random
+import re
 import zlib
 from pathlib import Path
+
+from phrasings import HELD_PARTS
 
 WORDS = Path(__file__).with_name("words.txt").read_text().split()
 CONSONANTS = "b c d f g h j k l m n p r s t v w z br ch cl dr fl gr kr pl pr sh sk sl st th tr".split()
@@ -35,10 +38,21 @@ def vocabulary_pieces():
     if not path.exists():
         return []
     vocab = json.loads(path.read_text())["model"]["vocab"]
-    return sorted(t for t in vocab if t.isascii() and t.isalpha() and t.islower() and 2 <= len(t) <= 5)
+    return sorted(t for t in vocab if t.isascii() and t.isalpha() and len(t) >= 2)
 
 
-PIECES = vocabulary_pieces()
+TOKENS = vocabulary_pieces()
+PIECES = [t for t in TOKENS if t.islower() and len(t) <= 5]
+# Words that requests are made of whatever they ask for.
+COMMON = [w for w in """a an the this that these those it its is are was be been am do does did have has had can could will
+would should may must not no yes and or but so if as at by for from in into of off on out over to up with about after
+all also always any before below best both down each every few first good great here how just last like little look
+made make many me mine more most much my need never new next now old once one only other our own part please quick
+right same say see she he her his him some soon still such sure take tell thank thanks them then there they thing time
+today two us very want way we well what when where which while who why you your dear hello hi team""".split()
+          if not word_is_held(w)]
+# What scrambling leaves alone: the slots, and the core of a planted fact.
+FIXED = re.compile(r"(the \{a\} of \{n\} is \{v\}|the \{a\} of \{n\}|\{\w\})")
 
 
 class Lang:
@@ -64,8 +78,50 @@ class Lang:
 
     def phrase(self, train, held):
         text = self.rng.choice(held if self.held else train)
+        if not self.held and text and self.chance(0.6):
+            scrambled = self.scramble(text)
+            if scrambled.strip() not in HELD_PARTS:
+                text = scrambled
         self.phrasing.append(text)
         return text
+
+    def scramble(self, text):
+        """A phrasing with some or all of its words replaced and others put between: what it says matters no more,
+        only where its slots stand. Without it a model learns the few phrasings by heart and fails on any other."""
+        share, out = self.choice([0.3, 0.7, 1.0]), []
+        for i, part in enumerate(FIXED.split(text)):
+            if i % 2:
+                out.append(part)
+                continue
+            runs = re.findall(r"[A-Za-z]+|[^A-Za-z]+", part)
+            for k, run in enumerate(runs):
+                if run.isalpha():
+                    if self.chance(share):
+                        runs[k] = self.any_word().capitalize() if run[0].isupper() else self.any_word()
+                    elif self.chance(0.1):
+                        runs[k] = run.swapcase() if len(run) == 1 else run[0].swapcase() + run[1:]
+                elif run.strip() in (".", "?", "!", ":", ",") and self.chance(0.15):
+                    runs[k] = run.replace(run.strip(), self.choice(".?!:,"))
+            words = [k for k, run in enumerate(runs) if run.isalpha()]
+            if words and self.chance(0.3):
+                runs[self.choice(words)] += "".join(" " + self.any_word() for _ in range(self.rng.randint(1, 4)))
+            elif words and len(words) > 2 and self.chance(0.3):
+                k = self.choice(words[:-1])
+                del runs[k:k + 2]
+            out.append("".join(runs))
+        return "".join(out)
+
+    def any_word(self):
+        """A word that means nothing here: common ones, those of the vocabulary, single tokens."""
+        r = self.rng.random()
+        if r < 0.4:
+            return self.choice(COMMON)
+        if r < 0.65 or not TOKENS:
+            return self.word()
+        while True:
+            word = self.choice(TOKENS)
+            if not word_is_held(word):
+                return word
 
     def real(self):
         word = self.rng.choice(self.words)

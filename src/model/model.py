@@ -189,7 +189,7 @@ class Decoder(nn.Module):
         self.model.embed_tokens = nn.Embedding(config["vocab_size"], h)
         self.model.layers = nn.ModuleList(Block(config, spec) for spec in config["block_configs"])
         self.model.norm = Norm(h, config["rms_norm_eps"])
-        self.frequencies = rope_frequencies(config)
+        self.register_buffer("frequencies", rope_frequencies(config), persistent=False)
         for name, p in self.named_parameters():
             if p.dim() == 2:
                 nn.init.normal_(p, std=0.06 if "embed" in name else 0.6 * p.shape[1] ** -0.5)
@@ -197,7 +197,7 @@ class Decoder(nn.Module):
                 nn.init.zeros_(p)
 
     def rope(self, positions):
-        angles = positions.double()[..., None] * self.frequencies.to(positions.device)
+        angles = positions.double()[..., None] * self.frequencies
         return angles.cos().float(), angles.sin().float()
 
     def forward(self, ids, positions=None, pick=None, caches=None):

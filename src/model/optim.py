@@ -26,18 +26,16 @@ class Muon(torch.optim.Optimizer):
                 if p.grad is not None:
                     shapes.setdefault(tuple(p.shape), []).append(p)
             for shape, params in shapes.items():
-                updates = []
                 for p in params:
-                    state = self.state[p]
-                    if "m" not in state:
-                        state["m"] = torch.zeros_like(p)
-                    state["m"].lerp_(p.grad, 1 - group["momentum"])
-                    updates.append(p.grad.lerp(state["m"], group["momentum"]))
+                    if "m" not in self.state[p]:
+                        self.state[p]["m"] = torch.zeros_like(p)
+                grads, moments = [p.grad for p in params], [self.state[p]["m"] for p in params]
+                torch._foreach_lerp_(moments, grads, 1 - group["momentum"])
+                updates = torch._foreach_lerp(grads, moments, group["momentum"])
                 stack = orthogonalize(torch.stack(updates))
                 scale = max(1.0, shape[0] / shape[1]) ** 0.5
-                for p, u in zip(params, stack):
-                    p.mul_(1 - group["lr"] * group["weight_decay"])
-                    p.add_(u, alpha=-group["lr"] * scale)
+                torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+                torch._foreach_add_(params, list(stack.unbind()), alpha=-group["lr"] * scale)
 
 
 def make_optimizers(model, muon_lr, adam_lr):

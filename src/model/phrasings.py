@@ -85,3 +85,4 @@ FILLER = ["The {w} was near the {x}.", "A {w} and a {x} came by.", "Some people 
 FILLER_HELD = ["There was a {w} next to the {x}.", "He likes the {w} and she likes the {x}.", "One {w} is like any {x}.",
                "At night the {w} was in the {x}.", "It is said that a {w} needs some {x}.", "The {w} went by.",
                "People came to see the {w} and the {x}.", "Later the {x} was not there."]
+HELD_PARTS = {text.strip() for name, parts in list(globals().items()) if name.endswith("_HELD") for text in parts} - {""}

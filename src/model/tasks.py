@@ -4,6 +4,7 @@ A conversation is {"task", "thinking", "tools", "turns": [{"user", "think", "ans
 of calls. The same makers serve training and held-out prompts; only the Lang they draw from differs.
 """
 import json
+import re
 
 import phrasings as P
 
@@ -41,9 +42,12 @@ def arith_pair(lang):
 
 
 def arith_steps(op, a, b):
-    """The written method, column by column from the right; every line has a fixed shape, whatever the numbers."""
+    """The written method, column by column from the right; every line has a fixed shape, whatever the numbers.
+
+    A product is one line with the smaller factor first, the way a times table has it.
+    """
     if op == "*":
-        return a * b, f"{a}*{b}={a * b}"
+        return a * b, f"{min(a, b)}*{max(a, b)}={a * b}"
     lines, carry = [f"{a:03d}{op}{b:03d}"], 0
     x, y = f"{a:03d}"[::-1], f"{b:03d}"[::-1]
     for place, p, q in zip(PLACES, map(int, x), map(int, y)):
@@ -79,7 +83,7 @@ def arithmetic(lang, thinking):
 
 def noise(lang):
     """Words that mean nothing: with them in training, an opener never seen is just more noise."""
-    words = " ".join(lang.word() for _ in range(lang.rng.randint(1, 5)))
+    words = " ".join(lang.any_word() for _ in range(lang.rng.randint(1, 6)))
     return words.capitalize() + lang.choice([". ", ": ", ", ", " "])
 
 
@@ -128,6 +132,9 @@ def param_value(lang, kind):
         text = lang.digits(1, 4)
         return int(text), text
     if kind == "number":
+        if lang.chance(0.3):  # a number may be a whole one
+            text = lang.digits(1, 3)
+            return int(text), text
         text = lang.digits(1, 3) + "." + str(lang.rng.randint(1, 9))
         return float(text), text
     value = lang.text_value()
@@ -227,6 +234,19 @@ def routing(lang, thinking):
 
 
 def support_message(lang, said, flat):
+    """A message with the word that counts, and with none of the others."""
+    while True:
+        message = any_support_message(lang, said, flat)
+        if len(flat & set(re.findall(r"[A-Za-z]+", message))) == 1:
+            return message
+
+
+def any_support_message(lang, said, flat):
+    if not lang.held and lang.chance(0.2):  # any words around the one that counts
+        words = lang.distinct(lang.any_word, lang.rng.randint(2, 9), flat)
+        words.insert(lang.rng.randint(0, len(words)), said)
+        message = " ".join(words) + lang.choice([".", "!", "?", ""])
+        return message[0].upper() + message[1:] if words[0] != said else message
     message = lang.phrase(P.SUPPORT_OPEN, P.SUPPORT_OPEN_HELD) + lang.phrase(P.SUPPORT, P.SUPPORT_HELD).format(k=said)
     message += lang.phrase(P.SUPPORT_CLOSE, P.SUPPORT_CLOSE_HELD)
     if not lang.held and lang.chance(0.3):
@@ -246,8 +266,7 @@ def extraction(lang, thinking):
 
     fields = lang.distinct(field, n)
     values = [lang.text_value() for _ in fields]
-    form, joiner = lang.choice([("{}: {}", "; "), ("{}: {}", ", "), ("{}: {}", "\n"), ("{} = {}", ", "),
-                                ("{} = {}", "; "), ('{}: "{}"', ", ")])
+    form, joiner = lang.choice(["{}: {}", "{}: {}", "{} = {}", '{}: "{}"']), lang.choice(["; ", ", ", "\n"])
     body = joiner.join(form.format(f, v) for f, v in zip(fields, values))
     label = lang.phrase(P.EXTRACT_TEXT, P.EXTRACT_TEXT_HELD)
     asked = lang.rng.sample(range(n), 1 if lang.held or lang.chance(0.4) else min(n, 3))
@@ -280,8 +299,12 @@ def needle_task(low, high):
         kinds = P.FILLER_HELD if lang.held else P.FILLER
         count, filler = 0, []
         rng = lang.rng
+        strange = rng.choice([0, 0.1, 0.5])  # share of sentences that are just words
         while count < goal:
-            sentence = rng.choice(kinds).format(w=lang.real(), x=lang.real())
+            if not lang.held and rng.random() < strange:
+                sentence = " ".join(lang.any_word() for _ in range(rng.randint(3, 9))).capitalize() + "."
+            else:
+                sentence = rng.choice(kinds).format(w=lang.real(), x=lang.real())
             count += sentence.count(" ") + 1
             filler.append(sentence)
         spots = sorted((rng.randrange(len(filler) + 1) for _ in planted), reverse=True)
@@ -332,5 +355,5 @@ MAKERS = {
 def sample(lang, task, thinking=None):
     lang.forget()
     if thinking is None:
-        thinking = lang.chance(0.4 if task == "arithmetic" else 0.05)
+        thinking = lang.chance(0.35 if task == "arithmetic" else 0.05)
     return MAKERS[task](lang, thinking)

@@ -1,7 +1,8 @@
 """Trains the model.
 
     python train.py --out runs/cpu --preset cpu --minutes 80 --procs 2
-    python train.py --out runs/gpu --preset gpu --minutes 20
+    python train.py --out runs/gpu --preset gpu --minutes 16
+    python train.py --out runs/fine --preset gpu --minutes 8 --start runs/gpu-ck --fine
 
 The schedule follows the clock, not a step count, so that the run ends on time on a busy machine. A run goes on where
 its checkpoint left off (same --out); its total is then still --minutes. On a CPU several processes of one thread each,
@@ -17,6 +18,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from safetensors.torch import load_file
 
 import data
 import model as net
@@ -26,7 +28,7 @@ import tokenizer as tok
 from quick import quick_scores
 
 DEVICE_DEFAULTS = {"cpu": dict(tokens=1024, muon_lr=0.02, adam_lr=0.004, workers=0, rich=False),
-                   "cuda": dict(tokens=65536, muon_lr=0.02, adam_lr=0.004, workers=12, rich=True)}
+                   "cuda": dict(tokens=32768, muon_lr=0.02, adam_lr=0.004, workers=12, rich=True)}
 
 
 def schedule(share):
@@ -49,7 +51,8 @@ def arguments():
     parser.add_argument("--tokens", type=int, help="tokens in a batch, each process")
     parser.add_argument("--procs", type=int, default=1, help="processes of one thread each (CPU only)")
     parser.add_argument("--workers", type=int, help="processes that write batches")
-    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--start", help="a checkpoint whose weights to start from")
+    parser.add_argument("--fine", action="store_true", help="fine-tune: lower rates, the mixture data.FINE")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--eval-minutes", type=float, default=5)
     return parser.parse_args()
@@ -65,6 +68,11 @@ def average_gradients(model, procs):
     for g in grads:
         g.copy_(flat[at:at + g.numel()].view_as(g))
         at += g.numel()
+
+
+def to_device(tensor, device):
+    """From pinned memory the copy waits for nothing, so the next step is queued while the last one computes."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device == "cuda" else tensor
 
 
 def agree(value):
@@ -89,9 +97,15 @@ def run(rank, args, meeting):
     ids = {s: tokenizer.token_to_id(s) for s in tok.SPECIAL}
     config = net.make_config(args.preset, tokenizer.get_vocab_size(),
                              [ids["<|end_of_text|>"], ids["<|eom_id|>"], ids["<|eot_id|>"]], ids["<|begin_of_text|>"])
-    model = net.Decoder(config).to(device)
-    seeding.seed_copying(model)
-    optimizers = optim.make_optimizers(model, defaults["muon_lr"], defaults["adam_lr"])
+    model = net.Decoder(config)
+    if args.start:
+        model.load_state_dict({k: v.float() for k, v in load_file(Path(args.start) / "model.safetensors").items()})
+    else:
+        seeding.seed_copying(model)
+    model = model.to(device)
+    torch.set_float32_matmul_precision("high")  # TF32 is plenty for the optimizer's matrix products
+    optimizers = optim.make_optimizers(model, defaults["muon_lr"] * (0.5 if args.fine else 1),
+                                      defaults["adam_lr"] * (0.375 if args.fine else 1))
     peaks = [[g["lr"] for g in o.param_groups] for o in optimizers]
     state = {"seconds": 0.0, "tokens": 0, "steps": 0}
     checkpoint = out / "last.pt"
@@ -101,31 +115,35 @@ def run(rank, args, meeting):
         for o, s in zip(optimizers, saved["optimizers"]):
             o.load_state_dict(s)
         state = saved["state"]
-    forward = torch.compile(model, dynamic=True) if args.compile else model
     seed = args.seed + 1000003 * state["steps"] + 7919 * rank
     tokens = args.tokens or defaults["tokens"]
     workers = defaults["workers"] if args.workers is None else args.workers
-    batches = (data.ParallelBatches(workers, seed, tokens, defaults["rich"]) if workers
+    stages = data.FINE if args.fine else data.STAGES
+    batches = (data.ParallelBatches(workers, seed, tokens, defaults["rich"], stages) if workers
                else data.Batches(tokenizer, seed, tokens, defaults["rich"]))
     limit = args.minutes * 60
     started, before = time.time(), state["seconds"]
     next_eval, next_save = before + args.eval_minutes * 60, before + 60
-    losses, last_print = [], time.time()
+    losses, waited, last_print = [], 0.0, time.time()
     while state["seconds"] < limit:
         share = state["seconds"] / limit
         if workers:
             batches.share.value = share
         else:
             override = json.loads((out / "mix.json").read_text()) if (out / "mix.json").exists() else {}
-            batches.mix = data.stage_mix(share, override)
+            batches.mix = data.stage_mix(share, override, stages)
         for o, rates in zip(optimizers, peaks):
             for group, peak in zip(o.param_groups, rates):
                 group["lr"] = peak * schedule(share)
-        x, positions, pick, target = (t.to(device) for t in batches.next())
+        asked = time.time()
+        batch = batches.next()
+        waited += time.time() - asked
+        x, positions, pick, target = (to_device(t, device) for t in batch)
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            logits = forward(x, positions, pick)
+            logits = model(x, positions, pick)
         loss = F.cross_entropy(logits.float(), target)
-        loss.backward()
+        # A batch of long texts holds few answers; its mean is worth less than that of a batch with many.
+        (loss * min(1.0, (target.numel() * 8 / tokens) ** 0.25)).backward()
         if procs > 1:
             average_gradients(model, procs)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -145,11 +163,12 @@ def run(rank, args, meeting):
             mean = torch.stack(losses).mean().item()
             losses = []
             line = {"minutes": round(state["seconds"] / 60, 2), "steps": state["steps"], "tokens": state["tokens"],
-                    "loss": round(mean, 4), "seconds_per_50": round(time.time() - last_print, 1)}
-            last_print = time.time()
+                    "loss": round(mean, 4), "seconds_per_50": round(time.time() - last_print, 1),
+                    "waited": round(waited, 1)}
+            waited, last_print = 0.0, time.time()
             log.write(json.dumps(line) + "\n")
         if rank == 0 and state["seconds"] > next_eval:
-            scores = quick_scores(model, tokenizer, random.Random(5), 24, long=share > 0.6)
+            scores = quick_scores(model, tokenizer, random.Random(5), 24, long=share > 0.3)
             log.write(json.dumps({"minutes": round(state["seconds"] / 60, 2), "scores": scores}) + "\n")
             state["seconds"] = before + time.time() - started
             next_eval = state["seconds"] + args.eval_minutes * 60

@@ -33,8 +33,8 @@ import org.junit.jupiter.api.extension.ExtendWith;
 @ExtendWith(LocalCluster.Extension.class)
 final class ShippedModelTest {
   private static final ObjectMapper JSON = new ObjectMapper();
-  private static final Duration TIMEOUT = Duration.ofSeconds(180);
-  private static final int SAMPLE = 40;
+  private static final Duration TIMEOUT = Duration.ofSeconds(300);
+  private static final int SAMPLE = 60;
 
   /** Reading one takes as long as a hundred of the others. */
   private static final int LONG_SAMPLE = 5;
