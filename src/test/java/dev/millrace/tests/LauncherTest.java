@@ -127,6 +127,23 @@ class LauncherTest {
   }
 
   @Test
+  void shouldStartABundleWithItsOwnJavaAndBuildNothing() throws Exception {
+    script(project.resolve("runtime/bin/java"), "for a in \"$@\"; do echo \"[$a]\"; done\n");
+    Path libraries = Files.createDirectories(project.resolve("lib"));
+    Files.writeString(libraries.resolve("jvm.flags"), "--one --two=2\n");
+    Files.writeString(libraries.resolve("classpath"), "a.jar\nb.jar\n");
+    Files.delete(project.resolve("pom.xml"));
+    // No JAVA_HOME, no HOME, nothing but what every machine has.
+    Result result = run(project.resolve("millrace"), Map.of("PATH", "/usr/bin:/bin"), "version");
+    assertThat(result.output())
+        .contains("[--one]\n[--two=2]\n")
+        .contains("[" + libraries.resolve("a.jar") + ":" + libraries.resolve("b.jar") + "]\n")
+        .contains("[version]")
+        .doesNotContain("mvn");
+    assertThat(result.exit()).isZero();
+  }
+
+  @Test
   void shouldPassTheUsersOptionsAfterItsOwn() throws Exception {
     Result result =
         run(

@@ -59,6 +59,11 @@ public final class Environment {
             + ": start through ./millrace, or set MILLRACE_HOME");
   }
 
+  /** Whether this runs from an archive that {@code millrace bundle} made: it has its own Java. */
+  public static boolean bundled() {
+    return Files.isRegularFile(home().resolve("lib/jvm.flags"));
+  }
+
   /** The environment variables that override settings: those that begin with {@code MILLRACE_}. */
   static Map<String, String> overrides() {
     Map<String, String> found = new HashMap<>(System.getenv());
@@ -76,8 +81,13 @@ public final class Environment {
     return System.getProperty("java.class.path", "");
   }
 
+  /** The folder of the Java that runs this process. */
+  public static Path javaHome() {
+    return Path.of(System.getProperty("java.home", ""));
+  }
+
   /** The {@code java} command that runs this process. */
   public static Path java() {
-    return Path.of(System.getProperty("java.home", ""), "bin", "java");
+    return javaHome().resolve("bin/java");
   }
 }

@@ -2,6 +2,7 @@ package dev.millrace.topology;
 
 import dev.millrace.topology.chaos.ChaosCommand;
 import dev.millrace.topology.cli.BenchCommand;
+import dev.millrace.topology.cli.BundleCommand;
 import dev.millrace.topology.cli.DeadLettersCommand;
 import dev.millrace.topology.cli.DemoCommand;
 import dev.millrace.topology.cli.Failures;
@@ -26,6 +27,7 @@ import picocli.CommandLine.Command;
       SettingsCommand.class,
       BenchCommand.class,
       ChaosCommand.class,
+      BundleCommand.class,
       VersionCommand.class,
       CommandLine.HelpCommand.class
     },

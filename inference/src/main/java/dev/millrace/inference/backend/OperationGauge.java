@@ -48,11 +48,7 @@ final class OperationGauge implements Gauge {
   private long multiply(List<Weight> weights, int rows) {
     Tensor x = backend.tensor(rows, COLUMNS);
     Tensor out = backend.tensor(rows, ROWS);
-    float[] numbers = new float[rows * COLUMNS];
-    for (int i = 0; i < numbers.length; i++) {
-      numbers[i] = RandomNumbers.at(1, i);
-    }
-    x.fromHost(numbers);
+    x.fromHost(RandomNumbers.vector(rows * COLUMNS, 1));
     long best = Long.MAX_VALUE;
     for (int i = 0; i <= REPEATS; i++) {
       long took = nanos(() -> weights.forEach(w -> backend.linear(x, rows, w, null, out)));

@@ -37,6 +37,15 @@ public final class RandomNumbers {
     return new WeightData("random", format, new int[] {rows, columns}, data);
   }
 
+  /** Numbers in [-1, 1). */
+  public static float[] vector(int length, long seed) {
+    float[] numbers = new float[length];
+    for (int i = 0; i < length; i++) {
+      numbers[i] = at(seed, i);
+    }
+    return numbers;
+  }
+
   private static void fill(
       MemorySegment data, long count, WeightFormat format, float spread, long seed) {
     LongStream.range(0, Math.ceilDiv(count, CHUNK))

@@ -10,6 +10,11 @@ public interface Tensor {
 
   int columns();
 
+  /** Bytes that a number takes on the device. */
+  default int elementBytes() {
+    return Float.BYTES;
+  }
+
   /** Copies the first {@code rows} rows to the host: for tests and for sampling on the host. */
   float[] toHost(int rows);
 

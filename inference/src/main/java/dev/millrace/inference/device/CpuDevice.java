@@ -40,7 +40,7 @@ final class CpuDevice {
   }
 
   /** Of made-up weights; bf16 unless another is asked for. */
-  private static WeightFormat format(DeviceOptions options) {
+  static WeightFormat format(DeviceOptions options) {
     check(options);
     return options.dtype().equals(DeviceOptions.AUTO)
         ? WeightFormat.BF16

@@ -1,6 +1,7 @@
 package dev.millrace.inference.device;
 
 import dev.millrace.inference.backend.Backend;
+import dev.millrace.inference.checkpoint.WeightFormat;
 import dev.millrace.inference.model.ModelRunner;
 import java.nio.file.Path;
 
@@ -32,6 +33,18 @@ public final class Devices {
   public static ModelRunner openRandom(Path config, long seed, DeviceOptions options) {
     return switch (options.backend()) {
       case CpuDevice.NAME -> CpuDevice.openRandom(config, seed, options);
+      default -> throw unknown(options.backend());
+    };
+  }
+
+  /**
+   * The format of made-up weights that {@link DeviceOptions#dtype} names.
+   *
+   * @throws UnsupportedOperationException if the backend has no such weights
+   */
+  public static WeightFormat randomFormat(DeviceOptions options) {
+    return switch (options.backend()) {
+      case CpuDevice.NAME -> CpuDevice.format(options);
       default -> throw unknown(options.backend());
     };
   }

@@ -129,6 +129,7 @@ public final class LlmGenerator implements Generator {
    */
   public static LlmGenerator open(
       Path folder, EngineConfig config, DeviceOptions device, Options options) throws IOException {
+    // Before the weights: a folder without a tokenizer is told at once.
     ModelText text = ModelText.open(folder, options.chatTemplate());
     Runner runner;
     try {
@@ -137,6 +138,30 @@ public final class LlmGenerator implements Generator {
       text.close();
       throw e;
     }
+    return warm(text, runner, config, options);
+  }
+
+  /**
+   * As {@link #open}, of a runner that is open already and that this takes over, also where it
+   * fails.
+   *
+   * @param folder of the tokenizer; the template and what a checkpoint says of its end of text and
+   *     of sampling are taken from there where they are
+   */
+  public static LlmGenerator over(Path folder, Runner runner, EngineConfig config, Options options)
+      throws IOException {
+    ModelText text;
+    try {
+      text = ModelText.open(folder, options.chatTemplate());
+    } catch (IOException | RuntimeException | Error e) {
+      runner.close();
+      throw e;
+    }
+    return warm(text, runner, config, options);
+  }
+
+  private static LlmGenerator warm(
+      ModelText text, Runner runner, EngineConfig config, Options options) {
     LlmGenerator generator = new LlmGenerator(text, runner, config, options);
     try {
       generator.warmUp();

@@ -1,5 +1,6 @@
 package dev.millrace.topology.cli;
 
+import dev.millrace.topology.Environment;
 import dev.millrace.topology.SyntheticGenerator;
 import dev.millrace.topology.Worker;
 import dev.millrace.topology.WorkerConfig;
@@ -19,6 +20,8 @@ import picocli.CommandLine.Spec;
     description = "Measures parts of Millrace.",
     subcommands = {
       EngineBenchCommand.class,
+      KernelBenchCommand.class,
+      StreamBenchCommand.class,
       DurabilityBenchCommand.class,
       BacklogBenchCommand.class
     },
@@ -82,7 +85,8 @@ public final class BenchCommand {
         guarantee,
         protocol,
         tokens);
-    try (LocalStack stack = LocalStack.start();
+    try (LocalStack stack =
+            Environment.bundled() ? LocalStack.startWithoutRegistry() : LocalStack.start();
         SyntheticGenerator generator = SyntheticGenerator.atOnce("instant")) {
       TopologyBench bench = new TopologyBench(settings(stack, guarantee, protocol), i -> tokens);
       TopicsCommand.create(bench.config());
@@ -136,7 +140,7 @@ public final class BenchCommand {
     return BenchCluster.settings(
         "bench",
         stack.broker().bootstrap(),
-        stack.registry().url(),
+        stack.registryUrl(),
         stack.folder().toString(),
         Map.of("kafka.processing.guarantee", guarantee, "kafka.group.protocol", protocol));
   }

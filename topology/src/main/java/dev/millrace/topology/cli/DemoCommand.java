@@ -67,6 +67,11 @@ public final class DemoCommand implements Callable<Integer> {
   @Override
   public Integer call() throws InterruptedException {
     Path home = Environment.home();
+    if (keep && Environment.bundled()) {
+      throw new Failures.CommandFailedException(
+          "a bundle has no registry that another program could reach: leave --keep out, or start"
+              + " ./millrace worker against a broker and a registry of your own");
+    }
     List<PromptsFile.Entry> entries =
         PromptsFile.read(prompts == null ? home.resolve(PROMPTS) : prompts);
     Path checkpoint = model == null ? home.resolve(MODEL) : model;
@@ -77,7 +82,7 @@ public final class DemoCommand implements Callable<Integer> {
     long start = System.nanoTime();
     try (Parts parts = Parts.start(checkpoint)) {
       screen.line("  broker    %s", parts.config().bootstrapServers());
-      screen.line("  registry  %s", parts.stack().registry().url());
+      screen.line("  registry  %s", parts.stack().registryUrl());
       screen.line("  model     %s from %s", parts.generator().model(), checkpoint);
       screen.line("  ready in %.1f s%n", (System.nanoTime() - start) / 1e9);
       DemoRun run = new DemoRun(parts.config(), screen, Duration.ofSeconds(timeoutSeconds));
@@ -94,14 +99,16 @@ public final class DemoCommand implements Callable<Integer> {
       implements AutoCloseable {
 
     static Parts start(Path checkpoint) {
-      CompletableFuture<LocalStack> stack = CompletableFuture.supplyAsync(LocalStack::start);
+      CompletableFuture<LocalStack> stack =
+          CompletableFuture.supplyAsync(
+              Environment.bundled() ? LocalStack::startWithoutRegistry : LocalStack::start);
       Generator generator = null;
       try {
         // Loading does not need the broker, so both start at once.
         generator = Models.load(settings(checkpoint, "localhost:0", ""));
         LocalStack started = stack.join();
         WorkerConfig config =
-            settings(checkpoint, started.broker().bootstrap(), started.registry().url())
+            settings(checkpoint, started.broker().bootstrap(), started.registryUrl())
                 .with(Map.of("kafka.state.dir", started.folder().resolve("state").toString()));
         TopicsCommand.create(config);
         Worker worker = new Worker(config, generator);
@@ -150,7 +157,7 @@ public final class DemoCommand implements Callable<Integer> {
     Path settings = home.resolve(KEPT_SETTINGS);
     Properties kept = new Properties();
     kept.setProperty("kafka.bootstrap.servers", parts.config().bootstrapServers());
-    kept.setProperty("registry.url", parts.stack().registry().url());
+    kept.setProperty("registry.url", parts.stack().registryUrl());
     try (Writer out = Files.newBufferedWriter(settings)) {
       kept.store(out, "Written by millrace demo --keep; gone when it ends");
     } catch (IOException e) {
@@ -168,7 +175,7 @@ public final class DemoCommand implements Callable<Integer> {
     screen.line("  ./millrace send \"What is 345 + 287?\"");
     screen.line("  ./millrace send --thinking \"What is 345 + 287?\"");
     screen.line("Other programs: bootstrap.servers=%s", parts.config().bootstrapServers());
-    screen.line("                schema.registry.url=%s", parts.stack().registry().url());
+    screen.line("                schema.registry.url=%s", parts.stack().registryUrl());
     screen.line("Ctrl-C ends it.");
     Thread.sleep(Long.MAX_VALUE);
   }

@@ -47,6 +47,10 @@ public final class LocalRegistry implements AutoCloseable {
   public static LocalRegistry stopped(Path data) {
     Path distribution = Environment.home().resolve("topology/target/registry");
     if (!Files.isRegularFile(distribution.resolve("quarkus-run.jar"))) {
+      if (Environment.bundled()) {
+        throw new IllegalStateException(
+            "a bundle has no schema registry of its own: run this where the project is built");
+      }
       throw new IllegalStateException(
           "no registry in "
               + distribution

@@ -63,6 +63,43 @@ final class BenchCommandTest {
   }
 
   @Test
+  void shouldTimeTheOperationsOfAShapeAlone() throws Exception {
+    int exit =
+        run(
+            "kernels",
+            "--rows=2",
+            "--sequences=2",
+            "--context=20",
+            "--prompt=8",
+            "--rotate=1",
+            "--seconds=0",
+            "--only=linear",
+            "--json");
+    assertThat(err.toString()).isEmpty();
+    assertThat(exit).isZero();
+    JsonNode results = new ObjectMapper().readTree(out.toString()).path("results");
+    assertThat(results).hasSize(3);
+    assertThat(results)
+        .allSatisfy(r -> assertThat(r.path("operation").asText()).startsWith("linear"))
+        .allSatisfy(r -> assertThat(r.path("of_ceiling").asDouble()).isPositive());
+  }
+
+  @Test
+  void shouldServeTheSameRequestsThroughABroker() throws Exception {
+    int exit = run("stream", "--isl", "20", "--osl", "6", "--requests", "5", "--json");
+    assertThat(err.toString()).isEmpty();
+    assertThat(exit).isZero();
+    JsonNode json = new ObjectMapper().readTree(out.toString());
+    assertThat(json.path("result").path("output_tokens").asInt()).isEqualTo(30);
+    JsonNode stream = json.path("stream");
+    assertThat(stream.path("output_tokens").asInt()).isEqualTo(30);
+    assertThat(json.path("stream_to_engine").asDouble())
+        .isEqualTo(
+            stream.path("output_tokens_per_second").asDouble()
+                / json.path("result").path("output_tokens_per_second").asDouble());
+  }
+
+  @Test
   void shouldSayWhichFormatsADeviceHas() {
     assertThat(run("engine", "--dtype", "fp8")).isEqualTo(1);
     assertThat(err.toString())
