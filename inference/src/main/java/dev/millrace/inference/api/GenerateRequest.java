@@ -9,7 +9,7 @@ import org.jspecify.annotations.Nullable;
  * @param id for logs and errors; the generator does not require it to be unique
  * @param reasoning on or off by the model's own switch; null leaves what the messages say
  * @param prefill text that the assistant's turn begins with; part of the content that comes back
- * @param priority lower runs first
+ * @param scheduling its priority, and whose it is
  * @param resume tokens that an earlier attempt generated already: the output continues after them
  *     and is the same as without the interruption; they count against maxTokens and stand in the
  *     result
@@ -23,7 +23,7 @@ public record GenerateRequest(
     SamplingParams sampling,
     @Nullable Boolean reasoning,
     String prefill,
-    int priority,
+    Scheduling scheduling,
     int[] resume) {
   public GenerateRequest {
     tools = List.copyOf(tools);

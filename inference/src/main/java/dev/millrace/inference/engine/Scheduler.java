@@ -14,13 +14,13 @@ import org.jspecify.annotations.Nullable;
  * <ul>
  *   <li>Running sequences go first, in the order of their admission, and each gets at least one
  *       token. While others could be admitted none takes more than a chunk.
- *   <li>Then waiting ones, by priority and arrival, with all the blocks that they can need: one
- *       that runs never waits for memory.
+ *   <li>Then waiting ones, in the order of {@link WaitingQueue}, with all the blocks that they can
+ *       need: one that runs never waits for memory.
  *   <li>Later ones may pass a waiting one that does not fit yet, but only so many.
  *   <li>The members of a failed step become suspects. They restart from their known tokens in ever
  *       smaller groups, with nobody else in their steps, until they got past the point of failure.
  *       One that fails alone is charged with it; so a sequence that breaks its steps takes no other
- *       one with it.
+ *       one with it. A request may ask to begin as a suspect of its own accord.
  * </ul>
  *
  * A step's cost here depends on who runs, not on how many wait.
@@ -38,7 +38,7 @@ final class Scheduler {
   private int runningEnd;
   private int runningCount;
 
-  private final TreeSet<Sequence> waiting = new TreeSet<>(Sequence.ORDER);
+  private final WaitingQueue waiting;
 
   /** Sum of the known tokens of all that wait. */
   private long waitingTokens;
@@ -50,7 +50,10 @@ final class Scheduler {
   private int runningSuspects;
   private int suspectLimit = Integer.MAX_VALUE;
 
-  private final Sequence[] passed = new Sequence[LOOKAHEAD];
+  /** Suspects of their own accord: each runs by itself. */
+  private int alone;
+
+  private final @Nullable Sequence[] passed = new Sequence[LOOKAHEAD + 1];
   private long arrivals;
   private long preemptions;
 
@@ -58,18 +61,28 @@ final class Scheduler {
     this.config = config;
     this.blocks = blocks;
     this.running = new Sequence[config.maxSequences()];
+    this.waiting = new WaitingQueue(config.lowShare());
   }
 
   /** Queues a new sequence. */
   void add(Sequence sequence) {
     sequence.become(Sequence.State.NEW, Sequence.State.WAITING);
     sequence.arrival = arrivals++;
+    int tokens = sequence.request.scheduling().alone();
+    if (tokens > 0) {
+      sequence.suspect = true;
+      sequence.alone = true;
+      alone++;
+      // The last token of all is never computed.
+      sequence.suspectUntil = (int) Math.min((long) sequence.length() + tokens, sequence.limit - 1);
+    }
     enqueue(sequence);
   }
 
   /** Fills an empty step; it stays empty if there is nothing to compute now. */
   void plan(Step step) {
     closeGaps();
+    waiting.settle();
     int budget = config.tokenBudget();
     budget = continueRunning(step, budget);
     step.firstAdmitted = step.size();
@@ -190,7 +203,7 @@ final class Scheduler {
       }
     }
     all.addAll(suspects);
-    all.addAll(waiting);
+    all.addAll(waiting.all());
     return all;
   }
 
@@ -201,6 +214,7 @@ final class Scheduler {
     runningEnd = 0;
     runningCount = 0;
     runningSuspects = 0;
+    alone = 0;
     suspects.clear();
     waiting.clear();
     waitingTokens = 0;
@@ -232,39 +246,47 @@ final class Scheduler {
       return;
     }
     boolean isolating = isolating();
-    TreeSet<Sequence> queue = isolating ? suspects : waiting;
     int passedCount = 0;
-    Sequence candidate = queue.isEmpty() ? null : queue.first();
-    while (candidate != null
+    boolean closed = false;
+    while (!closed
         && budget > 0
         && runningCount < config.maxSequences()
-        && (!isolating || runningSuspects < suspectLimit)) {
-      Sequence next = queue.higher(candidate);
+        && (!isolating || runningSuspects < (alone > 0 ? 1 : suspectLimit))) {
+      Sequence candidate = isolating ? suspects.pollFirst() : waiting.poll();
+      if (candidate == null) {
+        stalled = passedCount > 0;
+        break;
+      }
       int cached = blocks.admit(candidate);
       if (cached >= 0) {
+        if (!isolating) {
+          waiting.admitted(candidate);
+        }
         start(candidate, cached);
         budget -= schedule(step, candidate, budget);
-        if (passBy(passedCount)) {
-          stalled = true;
-          return;
-        }
+        closed = passBy(passedCount);
       } else {
-        if (passedCount == LOOKAHEAD || candidate.bypassed >= config.maxBypass()) {
-          stalled = true;
-          return;
-        }
+        closed = passedCount == LOOKAHEAD || candidate.bypassed >= config.maxBypass();
         passed[passedCount++] = candidate;
       }
-      candidate = next;
     }
-    stalled = candidate == null && passedCount > 0;
+    for (int i = 0; i < passedCount; i++) {
+      Sequence back = passed(i);
+      if (back.suspect) {
+        suspects.add(back);
+      } else {
+        waiting.add(back);
+      }
+      passed[i] = null;
+    }
+    stalled |= closed;
   }
 
   /** Somebody was admitted before these; true if one of them lets nobody pass any more. */
   private boolean passBy(int passedCount) {
     boolean exhausted = false;
     for (int i = 0; i < passedCount; i++) {
-      exhausted |= ++passed[i].bypassed >= config.maxBypass();
+      exhausted |= ++passed(i).bypassed >= config.maxBypass();
     }
     return exhausted;
   }
@@ -283,8 +305,18 @@ final class Scheduler {
     return !waiting.isEmpty() && !stalled && !isolating() && runningCount < config.maxSequences();
   }
 
+  private Sequence passed(int index) {
+    Sequence sequence = passed[index];
+    if (sequence == null) {
+      throw new IllegalStateException("nobody was passed at " + index);
+    }
+    return sequence;
+  }
+
+  /** Runs one that was taken out of its queue. */
   private void start(Sequence sequence, int cached) {
-    dequeue(sequence);
+    waitingTokens -= sequence.length();
+    stalled = false;
     sequence.admitted(cached);
     sequence.runningIndex = runningEnd;
     running[runningEnd++] = sequence;
@@ -297,6 +329,7 @@ final class Scheduler {
     runningCount--;
     runningSuspects -= sequence.suspect ? 1 : 0;
     blocks.release(sequence);
+    waiting.ended(sequence, sequence.length());
     stalled = false;
   }
 
@@ -318,13 +351,21 @@ final class Scheduler {
   }
 
   private void enqueue(Sequence sequence) {
-    (sequence.suspect ? suspects : waiting).add(sequence);
+    if (sequence.suspect) {
+      suspects.add(sequence);
+    } else {
+      waiting.add(sequence);
+    }
     waitingTokens += sequence.length();
     stalled = false;
   }
 
   private void dequeue(Sequence sequence) {
-    (sequence.suspect ? suspects : waiting).remove(sequence);
+    if (sequence.suspect) {
+      suspects.remove(sequence);
+    } else {
+      waiting.remove(sequence);
+    }
     waitingTokens -= sequence.length();
     stalled = false;
   }
@@ -333,7 +374,9 @@ final class Scheduler {
     return runningSuspects > 0 || !suspects.isEmpty();
   }
 
-  private static void acquit(Sequence sequence) {
+  private void acquit(Sequence sequence) {
+    alone -= sequence.alone ? 1 : 0;
+    sequence.alone = false;
     sequence.suspect = false;
     sequence.suspectUntil = 0;
     sequence.attempts = 0;

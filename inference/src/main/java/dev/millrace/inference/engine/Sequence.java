@@ -25,7 +25,7 @@ final class Sequence implements Engine.Handle {
 
   /** Lower priorities first, equal ones in the order of submission. */
   static final Comparator<Sequence> ORDER =
-      Comparator.<Sequence>comparingInt(s -> s.request.priority())
+      Comparator.<Sequence>comparingInt(s -> s.request.scheduling().priority())
           .thenComparingLong(s -> s.arrival);
 
   enum State {
@@ -86,8 +86,12 @@ final class Sequence implements Engine.Handle {
   int runningIndex;
   int bypassed;
   boolean suspect;
+  boolean alone;
   int suspectUntil;
   int attempts;
+
+  /** WaitingQueue's: tokens that its tenant was charged when it was admitted. */
+  int charged;
 
   private boolean started;
   private boolean listenerThrew;

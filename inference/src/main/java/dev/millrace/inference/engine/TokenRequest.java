@@ -1,6 +1,7 @@
 package dev.millrace.inference.engine;
 
 import dev.millrace.inference.api.SamplingParams;
+import dev.millrace.inference.api.Scheduling;
 
 /**
  * One sequence for the {@link Engine}. The arrays belong to the engine from then on: it does not
@@ -9,7 +10,8 @@ import dev.millrace.inference.api.SamplingParams;
  * @param prompt at least one token, each of the vocabulary
  * @param resume generated tokens of an earlier attempt; the output continues after them
  * @param stopTokens ids that end the sequence (unless ignoreEos)
- * @param priority lower runs first; equal priorities run in the order of submission
+ * @param scheduling its priority and tenant; those of one tenant and priority run in the order of
+ *     submission
  */
 public record TokenRequest(
     String id,
@@ -17,4 +19,4 @@ public record TokenRequest(
     int[] resume,
     SamplingParams sampling,
     int[] stopTokens,
-    int priority) {}
+    Scheduling scheduling) {}

@@ -123,7 +123,7 @@ final class Answer implements Generator.Generation, TokenListener {
                     request.resume().clone(),
                     request.sampling(),
                     model.stopTokens(),
-                    request.priority()),
+                    request.scheduling()),
                 this);
     // Whoever asked before there was a handle could not reach the engine.
     if (cancelled) {

@@ -9,6 +9,7 @@ import dev.millrace.inference.api.Message;
 import dev.millrace.inference.api.Prompt;
 import dev.millrace.inference.api.ResponseFormat;
 import dev.millrace.inference.api.SamplingParams;
+import dev.millrace.inference.api.Scheduling;
 import dev.millrace.inference.api.Tool;
 import dev.millrace.inference.api.ToolChoice;
 import dev.millrace.inference.device.DeviceOptions;
@@ -205,7 +206,7 @@ public final class LlmGenerator implements Generator {
         SamplingParams.greedy(4),
         null,
         "",
-        0,
+        Scheduling.ANY,
         new int[0]);
   }
 

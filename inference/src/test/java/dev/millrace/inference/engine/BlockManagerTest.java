@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import dev.millrace.inference.api.SamplingParams;
+import dev.millrace.inference.api.Scheduling;
 import java.util.Arrays;
 import java.util.Random;
 import org.junit.jupiter.api.Test;
@@ -155,7 +156,8 @@ class BlockManagerTest {
 
   private static Sequence sequence(int maxTokens, int... prompt) {
     TokenRequest request =
-        new TokenRequest("r", prompt, new int[0], SamplingParams.greedy(maxTokens), new int[0], 0);
+        new TokenRequest(
+            "r", prompt, new int[0], SamplingParams.greedy(maxTokens), new int[0], Scheduling.ANY);
     return new Sequence(ENGINE, request, new Recorder(), 1000, null);
   }
 }

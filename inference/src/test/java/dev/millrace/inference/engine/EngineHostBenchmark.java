@@ -3,6 +3,7 @@ package dev.millrace.inference.engine;
 import dev.millrace.inference.api.FinishReason;
 import dev.millrace.inference.api.GenerateEvent;
 import dev.millrace.inference.api.SamplingParams;
+import dev.millrace.inference.api.Scheduling;
 import dev.millrace.inference.api.TokenLogprob;
 import java.lang.management.ManagementFactory;
 import java.util.Arrays;
@@ -89,7 +90,8 @@ final class EngineHostBenchmark {
     Arrays.setAll(prompt, i -> (index * 31 + i * 7) % 128_000);
     SamplingParams sampling =
         new SamplingParams(0, 1, 0, 0, 1, 0, 0, 0, maxTokens, 0, List.of(), true, -1);
-    return new TokenRequest("r", prompt, new int[0], sampling, new int[] {128_001}, index % 3);
+    return new TokenRequest(
+        "r", prompt, new int[0], sampling, new int[] {128_001}, Scheduling.of(index % 3));
   }
 
   private static final TokenListener SILENT =

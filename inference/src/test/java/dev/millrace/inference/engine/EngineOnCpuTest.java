@@ -3,6 +3,7 @@ package dev.millrace.inference.engine;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.millrace.inference.api.SamplingParams;
+import dev.millrace.inference.api.Scheduling;
 import dev.millrace.inference.backend.cpu.CpuRunner;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -48,7 +49,7 @@ class EngineOnCpuTest {
               new SamplingParams(
                   1.3f, 1, 0, 0.02f, 1.2f, 0.5f, 0.3f, i, MAX_TOKENS, 0, List.of(), true, 3);
         };
-    return new TokenRequest(id, prompt, resume, params, new int[] {1, 2}, 0);
+    return new TokenRequest(id, prompt, resume, params, new int[] {1, 2}, Scheduling.ANY);
   }
 
   /** Runs requests side by side. */

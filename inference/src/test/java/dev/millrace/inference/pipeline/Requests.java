@@ -5,6 +5,7 @@ import dev.millrace.inference.api.Message;
 import dev.millrace.inference.api.Prompt;
 import dev.millrace.inference.api.ResponseFormat;
 import dev.millrace.inference.api.SamplingParams;
+import dev.millrace.inference.api.Scheduling;
 import dev.millrace.inference.api.Tool;
 import dev.millrace.inference.api.ToolChoice;
 import java.util.List;
@@ -87,6 +88,15 @@ final class Requests {
     SamplingParams sampling =
         new SamplingParams(0, 1, 0, 0, 1, 0, 0, seed, maxTokens, 0, stop, false, logprobs);
     return new GenerateRequest(
-        "r" + seed, prompt, tools, choice, format, sampling, reasoning, prefill, 0, resume);
+        "r" + seed,
+        prompt,
+        tools,
+        choice,
+        format,
+        sampling,
+        reasoning,
+        prefill,
+        Scheduling.ANY,
+        resume);
   }
 }
