@@ -5,6 +5,7 @@ import dev.millrace.inference.api.Message;
 import dev.millrace.inference.api.Prompt;
 import dev.millrace.inference.api.ResponseFormat;
 import dev.millrace.inference.api.SamplingParams;
+import dev.millrace.inference.api.Scheduling;
 import dev.millrace.inference.api.ToolChoice;
 import dev.millrace.schemas.CompletionEvent;
 import dev.millrace.schemas.MessageRole;
@@ -54,7 +55,7 @@ final class Prompts {
                 0, 1, 0, 0, 1, 0, 0, SEED, greedy.maxTokens(), 0, List.of(), false, -1),
             null,
             "",
-            0,
+            Scheduling.ANY,
             new int[0]));
   }
 

@@ -44,6 +44,13 @@ public final class AvroSerde<T extends SpecificRecord> implements Serde<T> {
     return serde;
   }
 
+  /** On a registry that others use as well; closing it closes that. */
+  static <T extends SpecificRecord> AvroSerde<T> on(Registry registry, Class<T> type) {
+    AvroSerde<T> serde = new AvroSerde<>();
+    serde.use(registry, type, false);
+    return serde;
+  }
+
   @Override
   public void configure(Map<String, ?> settings, boolean isKey) {
     RegistryConfig config = RegistryConfig.of(settings);

@@ -55,6 +55,39 @@ public final class EventSerdes {
     return new Typed<>(type, serde, Secrets.of(RegistryConfig.urls(settings)));
   }
 
+  /** Makes serdes that belong together. */
+  public interface Family {
+    /** A configured serde for one kind of event. Closing one of a family may close all. */
+    <T extends SpecificRecord> Serde<T> of(Class<T> type);
+  }
+
+  /**
+   * Serdes as {@link #create} makes them; those of {@link AvroSerde} share one registry client, so
+   * that what one of them knows all know, of an outage too.
+   *
+   * @throws ConfigException if there is no such serde, or it does not accept the settings
+   */
+  public static Family family(String className, Map<String, ?> settings) {
+    if (className.equals(AvroSerde.class.getName())) {
+      return new Sharing(Registry.connect(RegistryConfig.of(settings)));
+    }
+    return new Apart(className, settings);
+  }
+
+  private record Sharing(Registry registry) implements Family {
+    @Override
+    public <T extends SpecificRecord> Serde<T> of(Class<T> type) {
+      return AvroSerde.on(registry, type);
+    }
+  }
+
+  private record Apart(String className, Map<String, ?> settings) implements Family {
+    @Override
+    public <T extends SpecificRecord> Serde<T> of(Class<T> type) {
+      return create(type, className, settings);
+    }
+  }
+
   /** What reading a record failed of, told apart by causes: the failures come as one type. */
   private static SerializationException readFailure(String topic, RuntimeException e) {
     if (e instanceof BadRecordException || e instanceof RegistryUnavailableException) {

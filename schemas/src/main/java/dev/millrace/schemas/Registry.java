@@ -17,6 +17,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.function.LongSupplier;
 import java.util.function.Supplier;
 import java.util.stream.Collectors;
@@ -27,7 +28,8 @@ import org.jspecify.annotations.Nullable;
 /**
  * The registry as the serde needs it: two questions, asked once each, and every failure told apart
  * by what the caller must do about it. An outage is told at once for a while after it: see {@link
- * CircuitBreaker}. Safe for several threads. Its serde owns and closes it.
+ * CircuitBreaker}. Safe for several threads. Its serdes own it, and the first that is closed closes
+ * it.
  */
 final class Registry implements Closeable {
   private static final int CACHED_SCHEMAS = 1000;
@@ -41,6 +43,7 @@ final class Registry implements Closeable {
   private final @Nullable RestService rest;
   private final Secrets secrets;
   private final CircuitBreaker breaker;
+  private final AtomicBoolean closed = new AtomicBoolean();
   // Without credentials.
   private final String where;
   private final boolean autoRegister;
@@ -287,8 +290,11 @@ final class Registry implements Closeable {
         "the schema registry at " + where + " failed while " + doing + ": " + cause + hint, cause);
   }
 
+  /** Several serdes may share it; each closes it. */
   @Override
   public void close() throws IOException {
-    client.close();
+    if (!closed.getAndSet(true)) {
+      client.close();
+    }
   }
 }

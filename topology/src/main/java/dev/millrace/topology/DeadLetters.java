@@ -30,6 +30,7 @@ public final class DeadLetters {
     UNSUPPORTED("Asks for something that this worker does not have."),
     MODEL_NOT_SERVED("Asks for a model that this worker does not serve."),
     ENGINE_FAILED("The engine failed it `engine.attempts` times."),
+    CRASHED("The worker crashed `max.crash.attempts` times while it ran alone."),
     ANSWER_TOO_LARGE("The answer, or a chunk of it, does not fit into a record of its topic."),
     INTERNAL("A defect of the worker; its log and the stack trace say more.");
 

@@ -8,6 +8,7 @@ import dev.millrace.inference.api.Message.RequestedCall;
 import dev.millrace.inference.api.Prompt;
 import dev.millrace.inference.api.ResponseFormat;
 import dev.millrace.inference.api.SamplingParams;
+import dev.millrace.inference.api.Scheduling;
 import dev.millrace.inference.api.TokenLogprob;
 import dev.millrace.inference.api.Tool;
 import dev.millrace.inference.api.ToolChoice;
@@ -64,9 +65,13 @@ final class EventMapper {
       long deadline,
       Map<String, String> metadata) {
 
-    /** The request, to continue after the tokens generated so far. */
-    GenerateRequest resumed(int[] tokens) {
-      if (tokens.length == 0) {
+    /**
+     * The request, to continue after the tokens generated so far.
+     *
+     * @param alone how many tokens it is to generate with nobody else at work
+     */
+    GenerateRequest resumed(int[] tokens, int alone) {
+      if (tokens.length == 0 && alone == 0) {
         return request;
       }
       return new GenerateRequest(
@@ -78,7 +83,7 @@ final class EventMapper {
           request.sampling(),
           request.reasoning(),
           request.prefill(),
-          request.priority(),
+          request.scheduling().alone(alone),
           tokens);
     }
   }
@@ -114,6 +119,11 @@ final class EventMapper {
       throw new InvalidRequestException(
           "id has " + id.length() + " characters, at most " + LONGEST_ID + " are allowed");
     }
+    if (event.getTenant().length() > LONGEST_ID) {
+      throw new InvalidRequestException(
+          "tenant has %d characters, at most %d are allowed"
+              .formatted(event.getTenant().length(), LONGEST_ID));
+    }
     List<Tool> tools = new ArrayList<>();
     for (PromptTool tool : event.getTools()) {
       if (tool.getName().isBlank()) {
@@ -131,7 +141,7 @@ final class EventMapper {
             sampling(event.getSampling(), id),
             event.getReasoning(),
             event.getPrefill(),
-            event.getPriority(),
+            new Scheduling(event.getPriority(), event.getTenant(), 0),
             new int[0]);
     return new Accepted(
         id,

@@ -1,5 +1,6 @@
 package dev.millrace.topology;
 
+import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -14,8 +15,10 @@ import java.util.concurrent.atomic.AtomicLong;
 final class Gate {
   private final WorkerConfig.Window window;
   private final AtomicInteger running = new AtomicInteger();
+  private final AtomicInteger resting = new AtomicInteger();
   private final AtomicInteger kept = new AtomicInteger();
   private final Set<Object> stalled = ConcurrentHashMap.newKeySet();
+  private final Map<Integer, Runnable> handOvers = new ConcurrentHashMap<>();
   private final AtomicInteger tasks = new AtomicInteger();
   private final AtomicInteger saved = new AtomicInteger();
   private final AtomicLong keptBytes = new AtomicLong();
@@ -29,7 +32,8 @@ final class Gate {
 
   boolean open() {
     return !draining
-        && running.get() < window.prompts()
+        && running.get() - resting.get() < window.prompts()
+        && resting.get() < window.prompts()
         && keptBytes.get() < window.bytes()
         && (window.tokens() == 0 || waitingTokens.get() < window.tokens())
         && stalled.isEmpty();
@@ -55,6 +59,16 @@ final class Gate {
     running.incrementAndGet();
     kept.incrementAndGet();
     keptBytes.addAndGet(bytes);
+  }
+
+  /** A prompt that was begun waits for a later try: fresh ones may come in its place. */
+  void rest() {
+    resting.incrementAndGet();
+  }
+
+  /** It waits no more. */
+  void wake() {
+    resting.decrementAndGet();
   }
 
   /** A prompt has its outcome. */
@@ -114,12 +128,31 @@ final class Gate {
     return saving;
   }
 
-  void taskOpened() {
+  /**
+   * A task has been opened.
+   *
+   * @param handOver to be called on the thread of the task when its partition is taken away in good
+   *     order, before Kafka Streams commits for the last time
+   */
+  void taskOpened(int partition, Runnable handOver) {
     tasks.incrementAndGet();
+    handOvers.put(partition, handOver);
   }
 
-  void taskClosed(boolean hadSaved) {
+  /** These partitions are about to be taken away from the calling thread. */
+  void handOver(Iterable<Integer> partitions) {
+    for (int partition : partitions) {
+      Runnable handOver = handOvers.get(partition);
+      if (handOver != null) {
+        handOver.run();
+      }
+    }
+  }
+
+  void taskClosed(int partition, Runnable handOver, boolean hadSaved) {
     tasks.decrementAndGet();
+    // Another thread may have opened the task already.
+    handOvers.remove(partition, handOver);
     if (hadSaved) {
       saved.decrementAndGet();
     }

@@ -5,6 +5,7 @@ import java.lang.reflect.Proxy;
 import java.util.Collection;
 import java.util.Map;
 import org.apache.kafka.clients.consumer.Consumer;
+import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.streams.processor.internals.DefaultKafkaClientSupplier;
 
@@ -23,7 +24,10 @@ final class GatedClientSupplier extends DefaultKafkaClientSupplier {
     return gated(super.getConsumer(config), gate, promptsTopic);
   }
 
-  /** The consumer with its {@code poll}, {@code pause}, {@code resume} and {@code paused} gated. */
+  /**
+   * The consumer with its {@code poll}, {@code pause}, {@code resume} and {@code paused} gated, and
+   * the tasks told before their partitions are taken away.
+   */
   @SuppressWarnings("unchecked") // The proxy implements the interface that it is cast to.
   static Consumer<byte[], byte[]> gated(
       Consumer<byte[], byte[]> consumer, Gate gate, String promptsTopic) {
@@ -42,6 +46,12 @@ final class GatedClientSupplier extends DefaultKafkaClientSupplier {
                 case "resume" -> {
                   partitions.resume((Collection<TopicPartition>) arguments[0]);
                   return null;
+                }
+                case "subscribe" -> {
+                  if (arguments.length == 2
+                      && arguments[1] instanceof ConsumerRebalanceListener listener) {
+                    arguments[1] = partitions.telling(listener);
+                  }
                 }
                 case "paused" -> {
                   return partitions.paused();

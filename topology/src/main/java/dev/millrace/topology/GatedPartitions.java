@@ -4,6 +4,7 @@ import java.util.Collection;
 import java.util.HashSet;
 import java.util.Set;
 import org.apache.kafka.clients.consumer.Consumer;
+import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
 import org.apache.kafka.common.TopicPartition;
 
 /**
@@ -22,6 +23,31 @@ final class GatedPartitions {
     this.gate = gate;
     this.promptsTopic = promptsTopic;
     this.consumer = consumer;
+  }
+
+  /** The listener, with the tasks told before it hears that their partitions are taken away. */
+  ConsumerRebalanceListener telling(ConsumerRebalanceListener listener) {
+    return new ConsumerRebalanceListener() {
+      @Override
+      public void onPartitionsRevoked(Collection<TopicPartition> partitions) {
+        gate.handOver(
+            partitions.stream()
+                .filter(partition -> partition.topic().equals(promptsTopic))
+                .map(TopicPartition::partition)
+                .toList());
+        listener.onPartitionsRevoked(partitions);
+      }
+
+      @Override
+      public void onPartitionsAssigned(Collection<TopicPartition> partitions) {
+        listener.onPartitionsAssigned(partitions);
+      }
+
+      @Override
+      public void onPartitionsLost(Collection<TopicPartition> partitions) {
+        listener.onPartitionsLost(partitions);
+      }
+    };
   }
 
   /** To be called before each poll. */

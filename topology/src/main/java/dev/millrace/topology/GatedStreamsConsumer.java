@@ -8,6 +8,7 @@ import java.util.Set;
 import org.apache.kafka.clients.consumer.ConsumerRecords;
 import org.apache.kafka.clients.consumer.internals.AsyncKafkaConsumer;
 import org.apache.kafka.clients.consumer.internals.StreamsRebalanceData;
+import org.apache.kafka.clients.consumer.internals.StreamsRebalanceListener;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.streams.internals.ConsumerWrapper;
 import org.jspecify.annotations.Nullable;
@@ -25,6 +26,7 @@ public final class GatedStreamsConsumer extends ConsumerWrapper {
   static final String PROMPTS_TOPIC = "millrace.prompts.topic";
 
   private @Nullable GatedPartitions partitions;
+  private @Nullable Gate gate;
 
   @Override
   public void wrapConsumer(
@@ -32,11 +34,12 @@ public final class GatedStreamsConsumer extends ConsumerWrapper {
       Map<String, Object> config,
       Optional<StreamsRebalanceData> streamsRebalanceData) {
     super.wrapConsumer(delegate, config, streamsRebalanceData);
-    if (!(config.get(GATE) instanceof Gate gate)
+    if (!(config.get(GATE) instanceof Gate given)
         || !(config.get(PROMPTS_TOPIC) instanceof String topic)) {
       throw new IllegalStateException("the consumer's configuration has no gate");
     }
-    partitions = new GatedPartitions(gate, topic, delegate);
+    gate = given;
+    partitions = new GatedPartitions(given, topic, delegate);
   }
 
   private GatedPartitions partitions() {
@@ -44,6 +47,31 @@ public final class GatedStreamsConsumer extends ConsumerWrapper {
       throw new IllegalStateException("no consumer was wrapped");
     }
     return partitions;
+  }
+
+  @Override
+  public void subscribe(Collection<String> topics, StreamsRebalanceListener listener) {
+    super.subscribe(
+        topics,
+        new StreamsRebalanceListener() {
+          @Override
+          public void onTasksRevoked(Set<StreamsRebalanceData.TaskId> tasks) {
+            if (gate != null) {
+              gate.handOver(tasks.stream().map(StreamsRebalanceData.TaskId::partitionId).toList());
+            }
+            listener.onTasksRevoked(tasks);
+          }
+
+          @Override
+          public void onTasksAssigned(StreamsRebalanceData.Assignment assignment) {
+            listener.onTasksAssigned(assignment);
+          }
+
+          @Override
+          public void onAllTasksLost() {
+            listener.onAllTasksLost();
+          }
+        });
   }
 
   @Override

@@ -59,6 +59,24 @@ final class InFlightPrompt {
   /** Count of commits when the current attempt was noted in the store. */
   long attemptAt;
 
+  /** Crashes at which it was there, and since which it did not get on. */
+  int crashes;
+
+  /** Crashes while it ran alone. */
+  int crashesAlone;
+
+  /** Tokens that it had saved at the first of these crashes. */
+  int crashedAt;
+
+  /** Whether the current attempt runs alone, until it is past where it stood. */
+  boolean alone;
+
+  /** Waits until the note of its attempt is durable, to be submitted then. */
+  boolean noted;
+
+  /** Waits for a later try, outside of the window. */
+  boolean resting;
+
   /** The current attempt; events of any other are late. */
   @Nullable Object current;
 

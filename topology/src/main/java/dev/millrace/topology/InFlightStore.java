@@ -8,6 +8,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.UUID;
 import org.apache.kafka.common.config.TopicConfig;
 import org.apache.kafka.common.serialization.Serdes;
 import org.apache.kafka.common.utils.Bytes;
@@ -38,6 +39,11 @@ final class InFlightStore {
 
   private static final byte TOKENS = 2;
   private static final byte RESULT = 3;
+
+  /** Kind of the one record of the task itself: which worker has it. */
+  private static final byte OWNER = 4;
+
+  private static final Bytes OWNER_KEY = new PromptKey(-1, 0).at(0);
   private static final int RESULT_HEADER = 1 + 4 + 4;
 
   /** Without these the active segment is never compacted, and what a restore reads only grows. */
@@ -115,20 +121,70 @@ final class InFlightStore {
     return PromptRecord.decode(bytes);
   }
 
-  /** Notes that an attempt begins. */
+  /**
+   * Who has the task.
+   *
+   * @param worker the process
+   * @param handedOver whether it gave the task up in good order; if not, and it is another process,
+   *     that one has crashed or was cut off
+   */
+  record Owner(UUID worker, boolean handedOver) {}
+
+  /** The one that had the task last; null if it never had one. */
+  @Nullable Owner owner() {
+    byte[] value = progress.get(OWNER_KEY);
+    if (value == null) {
+      return null;
+    }
+    ByteBuffer in = ByteBuffer.wrap(value);
+    in.get();
+    boolean handedOver = in.get() != 0;
+    return new Owner(new UUID(in.getLong(), in.getLong()), handedOver);
+  }
+
+  static boolean isOwner(Bytes key) {
+    return key.equals(OWNER_KEY);
+  }
+
+  void saveOwner(Owner owner) {
+    progress.put(
+        OWNER_KEY,
+        ByteBuffer.allocate(18)
+            .put(OWNER)
+            .put((byte) (owner.handedOver() ? 1 : 0))
+            .putLong(owner.worker().getMostSignificantBits())
+            .putLong(owner.worker().getLeastSignificantBits())
+            .array());
+  }
+
+  /** Notes that an attempt begins, and how the prompt stands. */
   void saveAttempt(InFlightPrompt prompt) {
     progress.put(
         prompt.key.at(prompt.progressRecords++),
-        ByteBuffer.allocate(9).put(ATTEMPT).putInt(prompt.attempt).putInt(prompt.failures).array());
+        ByteBuffer.allocate(22)
+            .put(ATTEMPT)
+            .putInt(prompt.attempt)
+            .putInt(prompt.failures)
+            .putInt(prompt.crashes)
+            .putInt(prompt.crashesAlone)
+            .putInt(prompt.crashedAt)
+            .put((byte) (prompt.alone ? 1 : 0))
+            .array());
   }
 
-  /** Saves what was generated since the last save. */
-  void saveTokens(InFlightPrompt prompt) {
-    if (prompt.tokens.unsaved() > 0) {
-      progress.put(
-          prompt.key.at(prompt.progressRecords++),
-          prompt.tokens.takeUnsaved(TOKENS, prompt.attempt));
+  /**
+   * Saves what was generated since the last save.
+   *
+   * @param commits so far: what is saved is durable when there are more
+   * @return bytes that it takes
+   */
+  int saveTokens(InFlightPrompt prompt, long commits) {
+    if (prompt.tokens.unsaved() == 0) {
+      return 0;
     }
+    byte[] delta = prompt.tokens.takeUnsaved(TOKENS, prompt.attempt, commits);
+    progress.put(prompt.key.at(prompt.progressRecords++), delta);
+    return delta.length + PromptKey.BYTES + 4;
   }
 
   /** Saves what a prompt came to, so that it can be sent again. */
@@ -199,6 +255,12 @@ final class InFlightStore {
       case ATTEMPT -> {
         prompt.attempt = Math.max(prompt.attempt, value.getInt());
         prompt.failures = Math.max(prompt.failures, value.getInt());
+        if (value.hasRemaining()) {
+          prompt.crashes = value.getInt();
+          prompt.crashesAlone = value.getInt();
+          prompt.crashedAt = value.getInt();
+          prompt.alone = value.get() != 0;
+        }
       }
       case TOKENS -> {
         prompt.attempt = Math.max(prompt.attempt, value.getInt());
@@ -228,7 +290,7 @@ final class InFlightStore {
       try (KeyValueIterator<Bytes, byte[]> all = store.all()) {
         while (all.hasNext()) {
           Bytes key = all.next().key;
-          if (!whole.contains(PromptKey.of(key))) {
+          if (!whole.contains(PromptKey.of(key)) && !isOwner(key)) {
             orphans.add(key);
           }
         }

@@ -76,10 +76,14 @@ final class PromptEndings {
     complete(prompt, NOTHING, finish);
   }
 
-  /** Ends a prompt with its answer. */
-  void complete(InFlightPrompt prompt, GenerateEvent.Done done, CompletionFinish finish) {
-    prompt.current = null;
-    prompt.generation = null;
+  /**
+   * Ends a prompt with its answer. One that is ready after the deadline says so, whole as it may
+   * be.
+   */
+  void complete(InFlightPrompt prompt, GenerateEvent.Done done, CompletionFinish came) {
+    boolean late = came != CompletionFinish.CANCELLED && task.now() >= prompt.accepted().deadline();
+    CompletionFinish finish = late ? CompletionFinish.EXPIRED : came;
+    letGo(prompt);
     if (task.registryDown) {
       // Asking again for each prompt would hold the stream thread for one timeout each.
       holdBack(unwritten, prompt, () -> complete(prompt, done, finish));
@@ -116,19 +120,10 @@ final class PromptEndings {
       deadLetter(prompt, Reason.INTERNAL, "the answer cannot be written: " + e.getMessage(), e);
       return;
     }
-    for (Output output : outputs) {
-      long size = size(prompt.record, output);
-      int limit = services.limits().of(output.sink().topic(topics));
-      if (size > limit) {
-        deadLetter(
-            prompt,
-            Reason.ANSWER_TOO_LARGE,
-            "the answer makes a record of %d bytes for topic %s, which takes %d: ask for fewer tokens"
-                    .formatted(size, output.sink().topic(topics), limit)
-                + " or raise max.prompt.bytes and the topic's max.message.bytes",
-            null);
-        return;
-      }
+    String problem = tooLarge(prompt, outputs);
+    if (problem != null) {
+      deadLetter(prompt, Reason.ANSWER_TOO_LARGE, problem, null);
+      return;
     }
     services.metrics().completed(finish, done, prompt.record.acceptedAt(), task.now());
     services.metrics().toolCalls.increment(done.toolCalls().size());
@@ -146,8 +141,7 @@ final class PromptEndings {
         prefix(),
         prompt.label(),
         reason);
-    prompt.current = null;
-    prompt.generation = null;
+    letGo(prompt);
     services.metrics().deadLettered(reason);
     if (prompt.trace != null) {
       prompt.trace.deadLetter(reason);
@@ -183,20 +177,10 @@ final class PromptEndings {
   /** Sends what a prompt came to under an earlier owner of the task. */
   void sendAgain(InFlightPrompt prompt, Outcome outcome) {
     services.metrics().sentAgain.increment();
-    for (Output output : outcome.outputs()) {
-      int limit = services.limits().of(output.sink().topic(topics));
-      if (output.sink() != Sink.DEAD_LETTER && size(prompt.record, output) > limit) {
-        deadLetter(
-            prompt,
-            Reason.ANSWER_TOO_LARGE,
-            "topic "
-                + output.sink().topic(topics)
-                + " takes records of at most "
-                + limit
-                + " bytes",
-            null);
-        return;
-      }
+    String problem = tooLarge(prompt, outcome.outputs());
+    if (problem != null) {
+      deadLetter(prompt, Reason.ANSWER_TOO_LARGE, problem, null);
+      return;
     }
     prompt.outcome = outcome;
     task.named(prompt);
@@ -205,6 +189,7 @@ final class PromptEndings {
 
   /** Forgets a prompt without an outcome of its own: it is a duplicate of another. */
   void discard(InFlightPrompt prompt) {
+    letGo(prompt);
     services.gate().end();
     task.forget(prompt);
   }
@@ -230,16 +215,9 @@ final class PromptEndings {
       giveUp(prompt, Reason.INTERNAL, "a chunk cannot be written: " + e.getMessage(), e);
       return;
     }
-    long size = size(prompt.record, chunk);
-    int limit = services.limits().of(topics.chunks());
-    if (size > limit) {
-      giveUp(
-          prompt,
-          Reason.ANSWER_TOO_LARGE,
-          "a chunk makes a record of %d bytes for topic %s, which takes %d: send less metadata or"
-                  .formatted(size, topics.chunks(), limit)
-              + " raise the topic's max.message.bytes",
-          null);
+    String problem = tooLarge(prompt, List.of(chunk));
+    if (problem != null) {
+      giveUp(prompt, Reason.ANSWER_TOO_LARGE, problem, null);
       return;
     }
     forward(prompt, key(prompt), chunk);
@@ -317,6 +295,29 @@ final class PromptEndings {
       }
     } finally {
       MDC.remove(Printable.LOG_KEY);
+    }
+  }
+
+  /** The engine has nothing more to do with it. */
+  private void letGo(InFlightPrompt prompt) {
+    prompt.current = null;
+    prompt.generation = null;
+    prompt.noted = false;
+    leaveQuarantine(prompt);
+    wake(prompt);
+  }
+
+  /** It does not run alone any more; nothing happens if it did not. */
+  void leaveQuarantine(InFlightPrompt prompt) {
+    prompt.alone = false;
+    services.quarantine().leave(prompt, task.now());
+  }
+
+  /** It waits for no later try; nothing happens if it did not. */
+  void wake(InFlightPrompt prompt) {
+    if (prompt.resting) {
+      prompt.resting = false;
+      services.gate().wake();
     }
   }
 
@@ -404,6 +405,23 @@ final class PromptEndings {
   private static byte[] key(InFlightPrompt prompt) {
     byte[] key = prompt.record.key();
     return key != null ? key : prompt.name().getBytes(StandardCharsets.UTF_8);
+  }
+
+  /** Why its topic would not take one of these; null if each fits. */
+  private @Nullable String tooLarge(InFlightPrompt prompt, List<Output> outputs) {
+    for (Output output : outputs) {
+      String topic = output.sink().topic(topics);
+      long size = size(prompt.record, output);
+      int limit = services.limits().of(topic);
+      // A dead letter leaves out what does not fit.
+      if (output.sink() != Sink.DEAD_LETTER && size > limit) {
+        return "the answer makes a record of %d bytes for topic %s, which takes %d: ask for fewer"
+                .formatted(size, topic, limit)
+            + " tokens, send less metadata, or raise max.prompt.bytes and the topic's"
+            + " max.message.bytes";
+      }
+    }
+    return null;
   }
 
   private static long size(PromptRecord record, Output output) {

@@ -133,7 +133,9 @@ final class PromptIntake {
           null,
           false);
     } catch (RegistryUnavailableException e) {
-      endings.registryFailed(e);
+      if (!task.registryDown) {
+        endings.registryFailed(e);
+      }
       return new Read<>(null, e, true);
     } catch (SerializationException e) {
       return new Read<>(null, e, false);
@@ -210,7 +212,7 @@ final class PromptIntake {
     } else if (task.now() >= accepted.deadline()) {
       endUnrun(prompt, CompletionFinish.EXPIRED);
     } else {
-      runs.submit(prompt);
+      runs.start(prompt);
     }
   }
 
@@ -249,7 +251,41 @@ final class PromptIntake {
             record.key(),
             List.of(record.headers().toArray()),
             record.value());
-    Read<CancelEvent> read = read(taken, task.codecs.cancels);
+    if (!cancel(taken) && !task.seen.keepUnread(taken.offset(), record.value())) {
+      log.warn(
+          "the cancel at {}-{}@{} is ignored: the registry gives no answer, and it is too large to"
+              + " be kept, or there are too many",
+          taken.topic(),
+          taken.partition(),
+          taken.offset());
+    }
+  }
+
+  /** Reads cancels that could not be read while the registry gave no answer. */
+  void readKeptCancels() {
+    task.seen.takeUnread(
+        (offset, value) ->
+            cancel(
+                new PromptRecord(
+                    services.config().topics().cancels(),
+                    task.context.taskId().partition(),
+                    offset,
+                    0,
+                    task.now(),
+                    null,
+                    List.of(),
+                    value)));
+  }
+
+  /** Does what a cancel event wishes; false if it cannot be read before the registry answers. */
+  private boolean cancel(PromptRecord taken) {
+    Read<CancelEvent> read =
+        task.registryDown && !task.codecs.failFast()
+            ? new Read<>(null, null, true)
+            : read(taken, task.codecs.cancels);
+    if (read.outage()) {
+      return false;
+    }
     CancelEvent event = read.event();
     if (event == null) {
       // A cancel is a wish: without it the prompt is answered, so nothing is lost.
@@ -259,7 +295,7 @@ final class PromptIntake {
           taken.partition(),
           taken.offset(),
           read.failure() == null ? "it is empty" : TraceOnly.of(read.failure()).toString());
-      return;
+      return true;
     }
     String id = event.getPromptId();
     InFlightPrompt prompt = task.byId(id);
@@ -270,5 +306,6 @@ final class PromptIntake {
     } else if (prompt == null && !id.isEmpty() && !task.seen.answered(id)) {
       task.seen.rememberCancel(id, task.now());
     }
+    return true;
   }
 }

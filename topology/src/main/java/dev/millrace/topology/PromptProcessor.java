@@ -4,6 +4,7 @@ import dev.millrace.topology.InFlightPrompt.State;
 import java.time.Duration;
 import java.util.HashSet;
 import java.util.Set;
+import java.util.UUID;
 import org.apache.kafka.streams.processor.Cancellable;
 import org.apache.kafka.streams.processor.PunctuationType;
 import org.apache.kafka.streams.processor.api.Processor;
@@ -88,7 +89,9 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
     private final PromptEndings endings;
     private final PromptRuns runs;
     private final PromptIntake intake;
+    private final Runnable handOver = this::handOver;
     private @Nullable Cancellable ticking;
+    private boolean handedOver;
     private boolean restored;
     private boolean saved;
     private long savedAt;
@@ -104,7 +107,41 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
       this.endings = new PromptEndings(task);
       this.runs = new PromptRuns(task, endings);
       this.intake = new PromptIntake(task, runs, endings);
-      gate.taskOpened();
+      gate.taskOpened(partition(), handOver);
+      if (!task.exactlyOnce) {
+        task.onCommit(this::committed);
+      }
+    }
+
+    private int partition() {
+      return task.context.taskId().partition();
+    }
+
+    /**
+     * After a commit, and before the task may be taken away: what was sent is acknowledged, so that
+     * the next owner need not send it again.
+     */
+    private void committed() {
+      if (restored && !task.closed) {
+        endings.retire();
+        task.seen.flush(task.now());
+      }
+    }
+
+    /**
+     * The task is taken away in good order. The commit that follows makes all tokens durable, and
+     * that nothing has crashed.
+     */
+    private void handOver() {
+      if (restored && !task.closed) {
+        runs.saveAll();
+        claim(true);
+      }
+    }
+
+    private void claim(boolean givenUp) {
+      handedOver = givenUp;
+      task.store.saveOwner(new InFlightStore.Owner(task.services.quarantine().worker(), givenUp));
     }
 
     /** Finds what an earlier owner of the task left. */
@@ -145,9 +182,15 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
       endings.retryReplies();
       runs.drain();
       long now = task.now();
+      task.askForWantedCommit();
+      if (handedOver && !gate.saving()) {
+        // It stayed after all.
+        claim(false);
+      }
       if (task.commits() > commitsSeen) {
         commitsSeen = task.commits();
         endings.retryWaitingForCommit();
+        runs.startNoted();
       }
       if (now >= nextScan) {
         nextScan = now + SCAN_MS;
@@ -177,6 +220,7 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
       restored = true;
       restore();
       task.store.deleteOrphans(new HashSet<>(task.prompts.keySet()));
+      countCrash();
       for (InFlightPrompt prompt : task.prompts.values().toArray(new InFlightPrompt[0])) {
         Outcome outcome = prompt.outcome;
         if (outcome == null) {
@@ -189,13 +233,37 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
           endings.sendAgain(prompt, outcome);
         }
       }
+      intake.readKeptCancels();
       intake.readKept();
+    }
+
+    /**
+     * An earlier owner that did not hand the task over has crashed, or was cut off, which looks the
+     * same from here: this is held against those that were at work.
+     */
+    private void countCrash() {
+      InFlightStore.Owner last = task.store.owner();
+      UUID worker = task.services.quarantine().worker();
+      if (last != null && !last.handedOver() && !last.worker().equals(worker)) {
+        boolean oneAlone =
+            task.prompts.values().stream().anyMatch(p -> p.alone && p.outcome == null);
+        for (InFlightPrompt prompt : task.prompts.values()) {
+          // While one ran alone the others paused.
+          if (prompt.outcome == null && (!oneAlone || prompt.alone)) {
+            runs.crashed(prompt);
+          }
+        }
+      } else {
+        task.prompts.values().forEach(prompt -> prompt.alone = false);
+      }
+      claim(false);
     }
 
     private void retryRegistry() {
       task.registryDown = false;
       endings.retryUnwritten();
       if (!task.registryDown) {
+        intake.readKeptCancels();
         intake.readKept();
       }
       if (!task.registryDown) {
@@ -210,6 +278,7 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
       }
       if (!saved) {
         runs.saveAll();
+        claim(true);
         task.context.commit();
         saved = true;
         savedAt = task.commits();
@@ -222,6 +291,7 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
 
     void close() {
       task.closed = true;
+      task.onCommit(null);
       if (ticking != null) {
         ticking.cancel();
       }
@@ -234,7 +304,7 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
       }
       gate.abandon(running, task.prompts.size(), bytes);
       gate.flows(task);
-      gate.taskClosed(reportedSaved);
+      gate.taskClosed(partition(), handOver, reportedSaved);
       task.services.codecs().release(task.codecs);
       if (!task.prompts.isEmpty()) {
         log.info("task {} hands over {} prompts", task.context.taskId(), task.prompts.size());

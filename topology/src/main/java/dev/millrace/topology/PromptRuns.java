@@ -32,6 +32,11 @@ final class PromptRuns {
 
   private static final long LONGEST_BACKOFF_MS = 30_000;
 
+  private static final long SUSPECT_PAUSE_MS = 100;
+
+  /** Of a saved delta, without its tokens. */
+  private static final long RECORD_BYTES = 48;
+
   /** How long the engine may take to let go of a prompt before it is ended without it. */
   private static final long PATIENCE_MS = 2_000;
 
@@ -45,6 +50,15 @@ final class PromptRuns {
   private final long chunksInterval;
   private final Queue<Arrived> queue = new ConcurrentLinkedQueue<>();
   private final Set<InFlightPrompt> chunked = new LinkedHashSet<>();
+
+  /**
+   * So many tokens further than what was saved at a crash a prompt is past the crash itself: those
+   * that were not saved, and those that came until a save was acknowledged.
+   */
+  private final int pastIt;
+
+  /** What this task has reported as being at risk. */
+  private long atRisk;
 
   /** One submission to the engine: its listener, which outlives the task if the engine is late. */
   private final class Attempt implements Consumer<GenerateEvent> {
@@ -90,21 +104,104 @@ final class PromptRuns {
     this.services = task.services;
     this.endings = endings;
     this.save = services.config().save();
+    this.pastIt = (int) Math.min(1 << 20, 2L * save.tokens());
     this.retry = services.config().retry();
     this.chunksInterval = services.config().chunksInterval().toMillis();
   }
 
-  /** Hands a prompt to the engine, to go on after what it generated before. */
-  void submit(InFlightPrompt prompt) {
+  /**
+   * Has a prompt answered, going on after what was generated before: at once, or, if it was there
+   * when a worker crashed, as soon as the note of this attempt is durable, since otherwise a prompt
+   * that crashes the worker at once would do so for ever. A suspect waits for its turn to run
+   * alone.
+   */
+  void start(InFlightPrompt prompt) {
+    long now = task.now();
+    if (prompt.noted) {
+      if (task.commits() > prompt.attemptAt) {
+        prompt.noted = false;
+        submit(prompt);
+      }
+      return;
+    }
+    if (givenUp(prompt)) {
+      return;
+    }
+    if (prompt.crashes >= Quarantine.SUSPECT) {
+      if (!services.quarantine().enter(prompt, now)) {
+        rest(prompt, now + SUSPECT_PAUSE_MS);
+        return;
+      }
+      log.info(
+          "prompt {} was there at {} crashes of a worker: it runs alone",
+          prompt.label(),
+          prompt.crashes);
+      services.metrics().quarantined.increment();
+      prompt.alone = true;
+    }
     nextAttempt(prompt);
+    if (prompt.attempt > 1) {
+      services.metrics().retried.increment();
+    }
+    if (prompt.crashes == 0) {
+      submit(prompt);
+    } else {
+      prompt.noted = true;
+      prompt.state = State.WAITING;
+      prompt.submitAt = now;
+      task.askForCommit();
+    }
+  }
+
+  /** A worker has crashed with this prompt in flight: see {@link Quarantine}. */
+  void crashed(InFlightPrompt prompt) {
+    int size = prompt.tokens.size();
+    if (prompt.alone) {
+      prompt.crashesAlone++;
+    } else if (prompt.crashes == 0 || size > prompt.crashedAt + pastIt) {
+      prompt.crashes = 1;
+      prompt.crashesAlone = 0;
+      prompt.crashedAt = size;
+    } else {
+      prompt.crashes++;
+    }
+    prompt.alone = false;
+  }
+
+  /** Whether it crashed the worker so often that it is not tried again. */
+  private boolean givenUp(InFlightPrompt prompt) {
+    if (prompt.crashesAlone < retry.crashAttempts()) {
+      return false;
+    }
+    endings.deadLetter(
+        prompt,
+        Reason.CRASHED,
+        "the worker crashed %d times while this prompt ran alone, after %d generated tokens"
+            .formatted(prompt.crashesAlone, prompt.tokens.size()),
+        null);
+    return true;
+  }
+
+  /** It is past the point where it stood when the worker crashed: that was not its doing. */
+  private void clear(InFlightPrompt prompt) {
+    endings.leaveQuarantine(prompt);
+    prompt.crashes = 0;
+    prompt.crashesAlone = 0;
+    task.store.saveAttempt(prompt);
+  }
+
+  private void submit(InFlightPrompt prompt) {
+    endings.wake(prompt);
     Attempt attempt = new Attempt(prompt);
     prompt.current = attempt;
     prompt.state = State.RUNNING;
-    if (prompt.accepted().stream() && !task.exactlyOnce) {
+    if (prompt.accepted().stream() && !endings.chunksAllowed(prompt)) {
       // Its chunks wait until its attempt is durable: ask for that soon.
-      task.context.commit();
+      task.askForCommit();
     }
-    GenerateRequest request = prompt.accepted().resumed(prompt.tokens.toArray());
+    int alone =
+        prompt.alone ? Math.max(1, prompt.crashedAt + pastIt + 1 - prompt.tokens.size()) : 0;
+    GenerateRequest request = prompt.accepted().resumed(prompt.tokens.toArray(), alone);
     if (prompt.trace != null) {
       prompt.trace.generating(request, services.mapper().model(), prompt.attempt);
     }
@@ -121,7 +218,6 @@ final class PromptRuns {
     prompt.attempt++;
     prompt.attemptAt = task.commits();
     if (prompt.attempt > 1) {
-      services.metrics().retried.increment();
       task.store.saveAttempt(prompt);
     }
     prompt.chunkSequence = 0;
@@ -161,7 +257,11 @@ final class PromptRuns {
           chunked.add(prompt);
         }
         if (prompt.tokens.unsaved() >= save.tokens()) {
-          task.store.saveTokens(prompt);
+          save(prompt, now);
+        }
+        services.metrics().atRiskOfOne(prompt.tokens.atRisk(task.commits()));
+        if (prompt.alone && prompt.tokens.size() > prompt.crashedAt + pastIt) {
+          clear(prompt);
         }
       }
       case GenerateEvent.ToolCall call -> {
@@ -191,6 +291,7 @@ final class PromptRuns {
     if (prompt.trace != null) {
       prompt.trace.failed(failed);
     }
+    endings.leaveQuarantine(prompt);
     switch (failed.failure()) {
       case INVALID_REQUEST ->
           endings.deadLetter(prompt, Reason.INVALID_REQUEST, failed.message(), null);
@@ -214,13 +315,45 @@ final class PromptRuns {
           return;
         }
         long backoff = retry.backoff().toMillis() << Math.clamp(prompt.failures - 1L, 0, 16);
-        prompt.state = State.WAITING;
-        prompt.submitAt = now + Math.clamp(backoff, 1, LONGEST_BACKOFF_MS);
+        rest(prompt, now + Math.clamp(backoff, 1, LONGEST_BACKOFF_MS));
         log.info(
             "prompt {} is submitted again in {} ms: {}",
             prompt.label(),
             prompt.submitAt - now,
             failed.failure());
+      }
+    }
+  }
+
+  /** Waits for a later try. Fresh prompts may come in its place. */
+  private void rest(InFlightPrompt prompt, long until) {
+    prompt.state = State.WAITING;
+    prompt.submitAt = until;
+    if (!prompt.resting) {
+      prompt.resting = true;
+      services.gate().rest();
+    }
+  }
+
+  /** Saves a prompt's tokens, unless too many bytes were saved in this second. */
+  private void save(InFlightPrompt prompt, long now) {
+    long estimate = 3L * prompt.tokens.unsaved() + RECORD_BYTES;
+    if (services.saves().take(estimate, now)) {
+      saveNow(prompt);
+    } else {
+      services.metrics().savesPutOff.increment();
+    }
+  }
+
+  private void saveNow(InFlightPrompt prompt) {
+    services.metrics().savedBytes.increment(task.store.saveTokens(prompt, task.commits()));
+  }
+
+  /** Submits what waited for its note to be durable. */
+  void startNoted() {
+    for (InFlightPrompt prompt : List.copyOf(task.prompts.values())) {
+      if (prompt.noted && prompt.state == State.WAITING) {
+        endings.contain(prompt, () -> start(prompt));
       }
     }
   }
@@ -250,16 +383,20 @@ final class PromptRuns {
       services.engineFailed().accept(failure);
       return;
     }
+    long risked = 0;
     for (InFlightPrompt prompt : List.copyOf(task.prompts.values())) {
+      risked += prompt.state == State.SENT ? 0 : prompt.tokens.atRisk(task.commits());
       if (prompt.accepted != null && prompt.state != State.SENT) {
         endings.contain(prompt, () -> scan(prompt, now));
       }
     }
+    services.metrics().atRisk(risked - atRisk);
+    atRisk = risked;
   }
 
   private void scan(InFlightPrompt prompt, long now) {
     if (prompt.tokens.unsaved() > 0 && now - prompt.unsavedSince >= save.interval().toMillis()) {
-      task.store.saveTokens(prompt);
+      save(prompt, now);
     }
     if (prompt.endAs == null && now >= prompt.accepted().deadline()) {
       endEarly(prompt, CompletionFinish.EXPIRED, now);
@@ -269,7 +406,7 @@ final class PromptRuns {
       log.warn("the engine does not let go of prompt {}: it ends without it", prompt.label());
       endings.end(prompt, prompt.endAs);
     } else if (prompt.state == State.WAITING && now >= prompt.submitAt) {
-      submit(prompt);
+      start(prompt);
     }
   }
 
@@ -295,7 +432,7 @@ final class PromptRuns {
   void saveAll() {
     for (InFlightPrompt prompt : task.prompts.values()) {
       if (prompt.state != State.SENT) {
-        task.store.saveTokens(prompt);
+        saveNow(prompt);
       }
     }
   }
@@ -304,6 +441,11 @@ final class PromptRuns {
   void cancelAll() {
     for (InFlightPrompt prompt : task.prompts.values()) {
       Generator.Generation generation = prompt.generation;
+      endings.leaveQuarantine(prompt);
+      endings.wake(prompt);
+      if (prompt.state != State.SENT) {
+        services.metrics().regenerated.increment(prompt.tokens.unsaved());
+      }
       prompt.current = null;
       if (prompt.trace != null) {
         prompt.trace.end();
@@ -312,6 +454,8 @@ final class PromptRuns {
         generation.cancel();
       }
     }
+    services.metrics().atRisk(-atRisk);
+    atRisk = 0;
     services.metrics().late.increment(queue.size());
     queue.clear();
   }

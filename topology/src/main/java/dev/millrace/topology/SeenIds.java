@@ -7,11 +7,12 @@ import java.security.NoSuchAlgorithmException;
 import java.time.Duration;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
-import java.util.HashMap;
 import java.util.HashSet;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.TreeMap;
 import org.apache.kafka.common.utils.Bytes;
 import org.apache.kafka.streams.KeyValue;
 import org.apache.kafka.streams.processor.api.ProcessorContext;
@@ -30,6 +31,15 @@ final class SeenIds {
 
   private static final byte PAGE = 'P';
   private static final byte CANCEL = 'C';
+  private static final byte UNREAD = 'U';
+
+  /** Cancels are kept even where no answered ids are. */
+  private static final int LEAST_CANCELS = 10_000;
+
+  /** Bounds what an outage of the registry can pile up. */
+  private static final int MOST_UNREAD = 10_000;
+
+  private static final int MOST_UNREAD_BYTES = 16 * 1024;
   private static final int HASH_BYTES = 16;
 
   /** Keeps a page below a store's piece, and below any broker's default limit. */
@@ -43,7 +53,13 @@ final class SeenIds {
   private final MessageDigest digest = sha256();
   private final Set<Hash> answered = new HashSet<>();
   private final ArrayDeque<Page> pages = new ArrayDeque<>();
-  private final Map<Hash, Long> cancels = new HashMap<>();
+
+  /** When each came, eldest first. */
+  private final Map<Hash, Long> cancels = new LinkedHashMap<>();
+
+  /** Cancel events as they came, which nobody could read yet. */
+  private final TreeMap<Long, Bytes> unread = new TreeMap<>();
+
   private final List<Hash> pending = new ArrayList<>();
   private int counter;
 
@@ -55,17 +71,27 @@ final class SeenIds {
 
   /** Reads what an earlier owner of the task left; to be called once, before anything else. */
   void load() {
+    List<Map.Entry<Hash, Long>> found = new ArrayList<>();
     try (KeyValueIterator<Bytes, byte[]> all = store.all()) {
       while (all.hasNext()) {
-        restore(all.next());
+        restore(all.next(), found);
       }
     }
+    found.sort(Map.Entry.comparingByValue());
+    found.forEach(cancel -> cancels.put(cancel.getKey(), cancel.getValue()));
   }
 
-  private void restore(KeyValue<Bytes, byte[]> entry) {
+  private void restore(KeyValue<Bytes, byte[]> entry, List<Map.Entry<Hash, Long>> cancelled) {
     ByteBuffer key = ByteBuffer.wrap(entry.key.get());
-    if (key.get() == CANCEL) {
-      cancels.put(new Hash(key.getLong(), key.getLong()), ByteBuffer.wrap(entry.value).getLong());
+    byte kind = key.get();
+    if (kind == CANCEL) {
+      cancelled.add(
+          Map.entry(
+              new Hash(key.getLong(), key.getLong()), ByteBuffer.wrap(entry.value).getLong()));
+      return;
+    }
+    if (kind == UNREAD) {
+      unread.put(key.getLong(), entry.key);
       return;
     }
     long time = key.getLong();
@@ -119,11 +145,57 @@ final class SeenIds {
 
   /** Remembers that a prompt which has not come yet is to be cancelled when it does. */
   void rememberCancel(String id, long now) {
-    if (cancels.size() < maxIds) {
-      Hash hash = hash(id);
-      cancels.put(hash, now);
-      store.put(cancelKey(hash), ByteBuffer.allocate(8).putLong(now).array());
+    Hash hash = hash(id);
+    // Taken out first, so that it goes to the end.
+    cancels.remove(hash);
+    cancels.put(hash, now);
+    store.put(cancelKey(hash), ByteBuffer.allocate(8).putLong(now).array());
+    if (cancels.size() > Math.max(maxIds, LEAST_CANCELS)) {
+      forgetEldestCancel();
     }
+  }
+
+  private void forgetEldestCancel() {
+    Hash eldest = cancels.keySet().iterator().next();
+    cancels.remove(eldest);
+    store.delete(cancelKey(eldest));
+  }
+
+  /**
+   * Keeps a cancel event that cannot be read now, until {@link #takeUnread}.
+   *
+   * @return false if it is too large, or there are too many
+   */
+  boolean keepUnread(long offset, byte[] value) {
+    if (value.length > MOST_UNREAD_BYTES || unread.size() >= MOST_UNREAD) {
+      return false;
+    }
+    Bytes key = Bytes.wrap(ByteBuffer.allocate(9).put(UNREAD).putLong(offset).array());
+    unread.put(offset, key);
+    store.put(key, value);
+    return true;
+  }
+
+  /**
+   * Hands each kept cancel event, with its offset, to a reader, oldest first, and forgets those
+   * that it has dealt with; ends at the first that it has not.
+   */
+  void takeUnread(UnreadCancel reader) {
+    while (!unread.isEmpty()) {
+      Map.Entry<Long, Bytes> eldest = unread.firstEntry();
+      byte[] value = store.get(eldest.getValue());
+      if (value != null && !reader.dealtWith(eldest.getKey(), value)) {
+        return;
+      }
+      unread.pollFirstEntry();
+      store.delete(eldest.getValue());
+    }
+  }
+
+  /** Reads a kept cancel event. */
+  interface UnreadCancel {
+    /** Whether it needs to be kept no longer. */
+    boolean dealtWith(long offset, byte[] value);
   }
 
   /** Whether a cancel event came before this prompt. */
@@ -147,16 +219,9 @@ final class SeenIds {
       page.ids().forEach(answered::remove);
       store.delete(page.key());
     }
-    cancels
-        .entrySet()
-        .removeIf(
-            cancel -> {
-              boolean old = cancel.getValue() < oldest;
-              if (old) {
-                store.delete(cancelKey(cancel.getKey()));
-              }
-              return old;
-            });
+    while (!cancels.isEmpty() && cancels.values().iterator().next() < oldest) {
+      forgetEldestCancel();
+    }
   }
 
   private static Bytes cancelKey(Hash hash) {

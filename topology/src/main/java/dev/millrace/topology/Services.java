@@ -19,4 +19,6 @@ record Services(
     ReplyTopics replyTopics,
     CloudEvents cloudEvents,
     Tracing tracing,
+    Quarantine quarantine,
+    SaveBudget saves,
     Consumer<String> engineFailed) {}

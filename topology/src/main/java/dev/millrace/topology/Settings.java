@@ -82,11 +82,19 @@ public final class Settings {
   static final Setting SAVE_TOKENS =
       own(
           "progress.save.tokens",
-          "64",
+          "16",
           Unit.TOKENS,
-          "A prompt's generated tokens are saved when this many are unsaved: what a crash costs.");
+          "A prompt's generated tokens are saved when this many are unsaved. A crash costs these"
+              + " and what comes until the save is acknowledged.");
   static final Setting SAVE_INTERVAL =
       own("progress.save.interval", "2s", Unit.TIME, "Or when the oldest unsaved one is this old.");
+  static final Setting SAVE_BYTES =
+      own(
+          "progress.save.bytes.per.second",
+          "8m",
+          Unit.BYTES,
+          "Most bytes of generated tokens that the worker saves a second; what is above it is saved"
+              + " later.");
   static final Setting CHUNKS_INTERVAL =
       own(
           "chunks.interval",
@@ -144,6 +152,20 @@ public final class Settings {
           "500ms",
           Unit.TIME,
           "Pause before the second try; doubles with each further one.");
+  static final Setting CRASH_ATTEMPTS =
+      own(
+          "max.crash.attempts",
+          "3",
+          Unit.COUNT,
+          "How often the worker may crash while a prompt runs alone, before the prompt is a dead"
+              + " letter. It runs alone after two crashes at the same point of it.");
+  static final Setting LOW_SHARE =
+      own(
+          "engine.low.priority.share",
+          "0.1",
+          Unit.NUMBER,
+          "Share of the tokens that goes to waiting prompts of lower priorities while some of a"
+              + " higher one wait, oldest first, so that none waits for ever; 0: none.");
   static final Setting SEQUENCES =
       own(
           "engine.max.sequences",

@@ -13,6 +13,9 @@ import org.jspecify.annotations.Nullable;
 final class TaskState {
   static final long REGISTRY_RETRY_MS = 500;
 
+  /** A commit holds the stream thread for a round trip to the broker. */
+  private static final long COMMIT_ASK_MS = 50;
+
   final Services services;
   final ProcessorContext<byte[], byte[]> context;
   final InFlightStore store;
@@ -25,6 +28,8 @@ final class TaskState {
 
   private final Map<String, InFlightPrompt> byId = new HashMap<>();
   private final CommitMarker marker;
+  private boolean commitWanted;
+  private long nextCommitAsk;
 
   /** The registry gave no answer when it was last asked. */
   boolean registryDown;
@@ -47,7 +52,29 @@ final class TaskState {
 
   /** Commits so far: what was forwarded at a lower count is acknowledged. */
   long commits() {
-    return marker.commits();
+    return exactlyOnce ? marker.flushes() : marker.commits();
+  }
+
+  /** Hears of each commit under at-least-once, before the task can close; null: no more. */
+  void onCommit(@Nullable Runnable hears) {
+    marker.onCommit(hears);
+  }
+
+  /** Asks for a commit soon; many in a row are one. */
+  void askForCommit() {
+    commitWanted = true;
+    if (now() >= nextCommitAsk) {
+      nextCommitAsk = now() + COMMIT_ASK_MS;
+      commitWanted = false;
+      context.commit();
+    }
+  }
+
+  /** Asks for what was not asked for yet, when it is time. */
+  void askForWantedCommit() {
+    if (commitWanted) {
+      askForCommit();
+    }
   }
 
   long now() {

@@ -9,12 +9,30 @@ final class Tokens {
   private int size;
   private int saved;
 
+  /** Saved for certain; saved, and durable after more than so many commits. */
+  private int durable;
+
+  private int pending;
+  private long pendingAt = -1;
+
   int size() {
     return size;
   }
 
   int unsaved() {
     return size - saved;
+  }
+
+  /** Tokens that a crash now would cost at most. */
+  int atRisk(long commits) {
+    settle(commits);
+    return size - durable;
+  }
+
+  private void settle(long commits) {
+    if (commits > pendingAt) {
+      durable = pending;
+    }
   }
 
   void add(int[] more) {
@@ -32,8 +50,11 @@ final class Tokens {
   /**
    * The unsaved ones, which count as saved from now on: kind, attempt, index of the first, then the
    * ids as variable-length integers.
+   *
+   * @param commits so far
    */
-  byte[] takeUnsaved(byte kind, int attempt) {
+  byte[] takeUnsaved(byte kind, int attempt, long commits) {
+    settle(commits);
     ByteBuffer out = ByteBuffer.allocate(1 + 4 + 4 + 5 * unsaved());
     out.put(kind).putInt(attempt).putInt(saved);
     for (int i = saved; i < size; i++) {
@@ -45,6 +66,8 @@ final class Tokens {
       out.put((byte) id);
     }
     saved = size;
+    pending = size;
+    pendingAt = commits;
     return Arrays.copyOf(out.array(), out.position());
   }
 
@@ -72,5 +95,7 @@ final class Tokens {
       add(Arrays.copyOfRange(read, size - first, count));
     }
     saved = size;
+    durable = size;
+    pending = size;
   }
 }

@@ -92,6 +92,7 @@ public final class Worker implements AutoCloseable {
       TopicCheck.run(config, limits);
       EventCodecs made = new EventCodecs(config);
       codecs = made;
+      made.prepare();
       WorkerMetrics metrics = new WorkerMetrics(registry, servedName());
       metrics.watch(gate, generator);
       Services services =
@@ -106,6 +107,8 @@ public final class Worker implements AutoCloseable {
               replyTopics,
               new CloudEvents(config.cloudEventsSource()),
               new Tracing(GlobalOpenTelemetry.get(), config.applicationId()),
+              new Quarantine(),
+              new SaveBudget(config.save().bytesPerSecond()),
               this::engineFailed);
       KafkaStreams built =
           new KafkaStreams(

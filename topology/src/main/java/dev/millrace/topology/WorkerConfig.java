@@ -47,8 +47,8 @@ public final class WorkerConfig {
    */
   public record Window(int prompts, long tokens, long bytes) {}
 
-  /** When generated tokens are saved. */
-  public record Save(int tokens, Duration interval) {}
+  /** When generated tokens are saved, and how many bytes of them a second. */
+  public record Save(int tokens, Duration interval, long bytesPerSecond) {}
 
   /** How long and how many ids of answered prompts are remembered, for each partition. */
   public record Dedup(Duration retention, int maxIds) {}
@@ -56,6 +56,7 @@ public final class WorkerConfig {
   /**
    * How the engine runs.
    *
+   * @param lowShare of the tokens, for lower priorities
    * @param kvBlocks 0: as many as there is room for
    * @param threads that compute
    * @param device {@code cpu} or {@code cuda:N}
@@ -65,12 +66,17 @@ public final class WorkerConfig {
       int tokenBudget,
       int maxChunk,
       boolean prefixCache,
+      double lowShare,
       int kvBlocks,
       int threads,
       String device) {}
 
-  /** What happens to a prompt that the engine failed. */
-  public record Retry(int attempts, Duration backoff) {}
+  /**
+   * What happens to a prompt that the engine failed.
+   *
+   * @param crashAttempts crashes that a prompt survives, plus one, when it ran alone in them
+   */
+  public record Retry(int attempts, Duration backoff, int crashAttempts) {}
 
   private WorkerConfig(Map<String, String> values) {
     this.values = Map.copyOf(values);
@@ -323,7 +329,8 @@ public final class WorkerConfig {
   public Save save() {
     return new Save(
         Settings.SAVE_TOKENS.integer(values, 1, Integer.MAX_VALUE),
-        Settings.SAVE_INTERVAL.duration(values, LONGEST));
+        Settings.SAVE_INTERVAL.duration(values, LONGEST),
+        Settings.SAVE_BYTES.bytes(values, 1024, Long.MAX_VALUE));
   }
 
   public Dedup dedup() {
@@ -335,7 +342,8 @@ public final class WorkerConfig {
   public Retry retry() {
     return new Retry(
         Settings.ATTEMPTS.integer(values, 1, 1_000_000),
-        Settings.BACKOFF.duration(values, Duration.ofHours(1)));
+        Settings.BACKOFF.duration(values, Duration.ofHours(1)),
+        Settings.CRASH_ATTEMPTS.integer(values, 1, 1_000_000));
   }
 
   /** How the engine runs. */
@@ -354,6 +362,7 @@ public final class WorkerConfig {
         budget,
         Settings.MAX_CHUNK.integer(values, 1, 1 << 24),
         Settings.PREFIX_CACHE.flag(values),
+        real(Settings.LOW_SHARE, 0, 0.9),
         Settings.KV_BLOCKS.integer(values, 0, Integer.MAX_VALUE),
         threads == 0 ? Runtime.getRuntime().availableProcessors() : threads,
         device());
@@ -419,7 +428,8 @@ public final class WorkerConfig {
       // Falls through: the message below fits both cases.
     }
     throw new ConfigException(
-        "%s is '%s': it must be a number up to %s".formatted(setting.name(), text, most));
+        "%s is '%s': it must be a number from %s to %s"
+            .formatted(setting.name(), text, least == Double.MIN_VALUE ? "above 0" : least, most));
   }
 
   public Duration drainGrace() {

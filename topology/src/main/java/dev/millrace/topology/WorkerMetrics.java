@@ -10,6 +10,7 @@ import io.micrometer.core.instrument.MeterRegistry;
 import io.micrometer.core.instrument.Timer;
 import java.time.Duration;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.Supplier;
 import java.util.function.ToDoubleFunction;
 
@@ -57,6 +58,25 @@ final class WorkerMetrics {
   /** Times that the registry gave no answer. */
   final Counter registryFailures;
 
+  /** Suspects that ran alone. */
+  final Counter quarantined;
+
+  /**
+   * Generated tokens that were not saved when their task was closed here: the next owner generates
+   * them again. What a crash cost nobody is left to count; what it can cost is shown by {@link
+   * #atRisk}.
+   */
+  final Counter regenerated;
+
+  /** Bytes of generated tokens that were saved. */
+  final Counter savedBytes;
+
+  /** Saves that had to wait, since too many bytes were saved in this second. */
+  final Counter savesPutOff;
+
+  private final AtomicLong atRisk = new AtomicLong();
+  private final AtomicLong mostAtRisk = new AtomicLong();
+
   /** The same and more under names that others use. */
   final ServingMetrics serving;
 
@@ -88,11 +108,29 @@ final class WorkerMetrics {
     replies = registry.counter("millrace.replies.sent");
     repliesRefused = registry.counter("millrace.replies.refused");
     registryFailures = registry.counter("millrace.registry.failures");
+    quarantined = registry.counter("millrace.prompts.quarantined");
+    regenerated = registry.counter("millrace.tokens.regenerated");
+    savedBytes = registry.counter("millrace.progress.saved.bytes");
+    savesPutOff = registry.counter("millrace.progress.saves.put.off");
+    gauge("millrace.tokens.at.risk", atRisk, AtomicLong::get);
+    gauge("millrace.tokens.at.risk.most", mostAtRisk, AtomicLong::get);
     time =
         Timer.builder("millrace.prompt.time")
             .description("From taking a prompt in to sending its outcome")
             .publishPercentiles(0.5, 0.95, 0.99)
             .register(registry);
+  }
+
+  /** So many more or fewer generated tokens are not known to be durable. */
+  void atRisk(long change) {
+    atRisk.addAndGet(change);
+  }
+
+  /** So many tokens of one prompt are not known to be durable: a crash now costs at most these. */
+  void atRiskOfOne(int tokens) {
+    if (tokens > mostAtRisk.get()) {
+      mostAtRisk.accumulateAndGet(tokens, Math::max);
+    }
   }
 
   /** A prompt, taken in at that time, has its completion now. */

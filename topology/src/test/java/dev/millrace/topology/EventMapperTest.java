@@ -90,7 +90,7 @@ class EventMapperTest {
     assertThat(request.tools()).containsExactly(new Tool("add", "", "{}"));
     assertThat(request.reasoning()).isTrue();
     assertThat(request.prefill()).isEqualTo("So");
-    assertThat(request.priority()).isEqualTo(-5);
+    assertThat(request.scheduling().priority()).isEqualTo(-5);
     assertThat(request.toolChoice()).isEqualTo(ToolChoice.AUTO);
   }
 

@@ -1,6 +1,7 @@
 package dev.millrace.topology;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
+import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.millrace.schemas.CancelEvent;
 import dev.millrace.schemas.ChunkEvent;
@@ -51,6 +52,9 @@ final class Harness implements AutoCloseable {
   private final TestInputTopic<byte[], byte[]> cancels;
   private boolean closed;
 
+  /** Took over from one that crashed: its first prompts wait for a commit. */
+  private boolean tookOver;
+
   Harness(String... settings) {
     this(OpenTelemetry.noop(), settings);
   }
@@ -81,11 +85,17 @@ final class Harness implements AutoCloseable {
             replyTopics,
             new CloudEvents(config.cloudEventsSource()),
             new Tracing(telemetry, "test"),
+            new Quarantine(),
+            new SaveBudget(config.save().bytesPerSecond()),
             engineFailures::add);
     Properties properties = KafkaSettings.of(config);
     // There is no broker to ask for its default.
     properties.put("replication.factor", 1);
     driver = new TopologyTestDriver(WorkerTopology.of(services), properties, START);
+    // The driver commits after every turn: what is done at a commit is put off to the next tick
+    // here,
+    // so that a test can look between the two. RetirementTest has it at the commit.
+    marker().onCommit(null);
     prompts =
         driver.createInputTopic(
             config.topics().prompts(), new ByteArraySerializer(), new ByteArraySerializer());
@@ -136,7 +146,15 @@ final class Harness implements AutoCloseable {
 
   /** One punctuation, and the commit after it. */
   void tick() {
+    if (tookOver) {
+      tookOver = false;
+      advance(PromptProcessor.TICK);
+    }
     advance(PromptProcessor.TICK);
+  }
+
+  CommitMarker marker() {
+    return (CommitMarker) driver.getStateStore(CommitMarker.NAME);
   }
 
   void advance(Duration time) {
@@ -163,8 +181,11 @@ final class Harness implements AutoCloseable {
     return read(topic, codecs.completions.deserializer());
   }
 
+  /** What was written to a store about prompts. */
   List<TestRecord<byte[], byte[]>> changelog(String store) {
-    return read("test-" + store + "-changelog", BYTES);
+    return read("test-" + store + "-changelog", BYTES).stream()
+        .filter(entry -> !InFlightStore.isOwner(Bytes.wrap(entry.key())))
+        .toList();
   }
 
   private <T> List<TestRecord<byte[], T>> read(String topic, Deserializer<T> deserializer) {
@@ -177,12 +198,12 @@ final class Harness implements AutoCloseable {
     return driver.getKeyValueStore(name);
   }
 
+  /** How many entries about prompts a store has. */
   int stored(String name) {
     int count = 0;
     try (KeyValueIterator<Bytes, byte[]> all = store(name).all()) {
       while (all.hasNext()) {
-        all.next();
-        count++;
+        count += InFlightStore.isOwner(all.next().key) ? 0 : 1;
       }
     }
     return count;
@@ -191,6 +212,7 @@ final class Harness implements AutoCloseable {
   /** Another worker with what this one has in its stores, as after a crash. */
   Harness successor(String... settings) {
     Harness next = new Harness(settings);
+    next.tookOver = true;
     for (String name : List.of(InFlightStore.PROMPTS, InFlightStore.PROGRESS, InFlightStore.SEEN)) {
       try (KeyValueIterator<Bytes, byte[]> all = store(name).all()) {
         while (all.hasNext()) {
@@ -200,6 +222,16 @@ final class Harness implements AutoCloseable {
       }
     }
     return next;
+  }
+
+  /** Nothing is left in stores or window. */
+  void assertNothingKept() {
+    tick();
+    tick();
+    assertThat(gate.kept()).isZero();
+    assertThat(gate.running()).isZero();
+    assertThat(stored(InFlightStore.PROMPTS)).isZero();
+    assertThat(stored(InFlightStore.PROGRESS)).isZero();
   }
 
   double count(String name) {

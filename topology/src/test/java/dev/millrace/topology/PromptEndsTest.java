@@ -3,13 +3,9 @@ package dev.millrace.topology;
 import static java.nio.charset.StandardCharsets.UTF_8;
 import static org.assertj.core.api.Assertions.assertThat;
 
-import dev.millrace.inference.api.FinishReason;
 import dev.millrace.inference.api.GenerateEvent.Failure;
-import dev.millrace.schemas.CompletionFinish;
-import dev.millrace.schemas.PromptEvent;
 import dev.millrace.schemas.PromptSampling;
 import dev.millrace.topology.DeadLetters.Reason;
-import java.time.Duration;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
@@ -27,8 +23,6 @@ class PromptEndsTest {
 
   @AfterEach
   void close() {
-    SwitchableSerde.readsFail = false;
-    SwitchableSerde.writesFail = false;
     harness.close();
   }
 
@@ -47,15 +41,6 @@ class PromptEndsTest {
 
   private static String header(TestRecord<byte[], byte[]> record, String name) {
     return new String(record.headers().lastHeader(name).value(), UTF_8);
-  }
-
-  private void assertNothingKept() {
-    harness.tick();
-    harness.tick();
-    assertThat(harness.gate.kept()).isZero();
-    assertThat(harness.gate.running()).isZero();
-    assertThat(harness.stored(InFlightStore.PROMPTS)).isZero();
-    assertThat(harness.stored(InFlightStore.PROGRESS)).isZero();
   }
 
   @Test
@@ -81,7 +66,7 @@ class PromptEndsTest {
   void shouldSetARecordWithoutAValueAside() {
     harness.send(null, null, Map.of());
     assertThat(onlyDeadLetter(Reason.NO_VALUE).value()).isNull();
-    assertNothingKept();
+    harness.assertNothingKept();
   }
 
   @Test
@@ -118,7 +103,7 @@ class PromptEndsTest {
             .build());
     assertThat(header(onlyDeadLetter(Reason.INVALID_REQUEST), DeadLetters.MESSAGE))
         .contains("temperature", "p1");
-    assertNothingKept();
+    harness.assertNothingKept();
   }
 
   @Test
@@ -140,229 +125,13 @@ class PromptEndsTest {
     harness.generator.last().done("4");
     harness.tick();
     assertThat(harness.completions()).hasSize(1);
-    assertNothingKept();
+    harness.assertNothingKept();
   }
 
   @Test
   void shouldLetNoPromptForgeALogLine() {
     assertThat(Printable.of("a\nERROR b\u2028\u001b[0m")).isEqualTo("a ERROR b  [0m");
     assertThat(Printable.of("x".repeat(5000))).hasSizeLessThan(400);
-  }
-
-  @Test
-  void shouldAnswerADuplicateOnce() {
-    harness.send(Harness.prompt("p1").build());
-    harness.send(Harness.prompt("p1").build());
-    assertThat(harness.generator.submissions).as("in flight").hasSize(1);
-    harness.generator.last().done("4");
-    harness.tick();
-    harness.send(Harness.prompt("p1").build());
-    harness.tick();
-    harness.send(Harness.prompt("p1").build());
-    assertThat(harness.generator.submissions).as("answered").hasSize(1);
-    assertThat(harness.count("millrace.prompts.duplicate")).isEqualTo(3);
-    try (Harness next = harness.successor()) {
-      next.tick();
-      next.send(Harness.prompt("p1").build());
-      assertThat(next.generator.submissions).as("answered by an earlier worker").isEmpty();
-    }
-  }
-
-  @Test
-  void shouldAnswerAnIdAgainAfterTheRetention() {
-    restart("dedup.retention", "10s");
-    harness.send(Harness.prompt("p1").build());
-    harness.generator.last().done("4");
-    harness.tick();
-    harness.tick();
-    harness.advance(Duration.ofSeconds(12));
-    assertThat(harness.stored(InFlightStore.SEEN)).isZero();
-    harness.send(Harness.prompt("p1").build());
-    assertThat(harness.generator.submissions).hasSize(2);
-  }
-
-  @Test
-  void shouldRememberNoMoreIdsThanAllowed() {
-    restart("dedup.max.ids", "2");
-    for (String id : List.of("a", "b", "c")) {
-      harness.send(Harness.prompt(id).build());
-      harness.generator.last().done("4");
-      harness.tick();
-      harness.tick();
-    }
-    harness.advance(Duration.ofSeconds(2));
-    assertThat(harness.stored(InFlightStore.SEEN)).isEqualTo(2);
-    harness.send(Harness.prompt("a").build());
-    harness.send(Harness.prompt("c").build());
-    assertThat(harness.generator.submissions).hasSize(4);
-  }
-
-  @Test
-  void shouldCancelARunningPrompt() {
-    harness.send(Harness.prompt("p1").build());
-    harness.cancel("p1");
-    assertThat(harness.generator.last().cancelled).isTrue();
-    harness.generator.last().done(FinishReason.CANCELLED, "so far");
-    harness.tick();
-    assertThat(harness.completions())
-        .extracting(r -> r.value().getFinishReason() + ":" + r.value().getContent())
-        .containsExactly("CANCELLED:so far");
-    assertNothingKept();
-    assertThat(harness.stored(InFlightStore.SEEN)).as("the wish is fulfilled").isEqualTo(1);
-  }
-
-  @Test
-  void shouldCancelAPromptThatComesAfterItsCancelEvent() {
-    harness.cancel("p1");
-    try (Harness next = harness.successor()) {
-      next.tick();
-      next.send(Harness.prompt("p1").build());
-      next.tick();
-      assertThat(next.generator.submissions).isEmpty();
-      assertThat(next.completions())
-          .extracting(r -> r.value().getFinishReason())
-          .containsExactly(CompletionFinish.CANCELLED);
-    }
-  }
-
-  @Test
-  void shouldStillCancelWhenTheTaskMovesBeforeTheEngineLetsGo() {
-    harness.send(Harness.prompt("p1").build());
-    harness.cancel("p1");
-    try (Harness next = harness.successor()) {
-      next.tick();
-      assertThat(next.generator.submissions).isEmpty();
-      assertThat(next.completions())
-          .extracting(r -> r.value().getFinishReason())
-          .containsExactly(CompletionFinish.CANCELLED);
-    }
-  }
-
-  @Test
-  void shouldLetAFinishedAnswerWinOverItsCancel() {
-    harness.send(Harness.prompt("p1").build());
-    harness.cancel("p1");
-    harness.generator.last().done("4");
-    harness.tick();
-    assertThat(harness.completions())
-        .extracting(r -> r.value().getFinishReason())
-        .containsExactly(CompletionFinish.STOP);
-  }
-
-  @Test
-  void shouldEndACancelledPromptWithoutAnEngineThatHangs() {
-    harness.send(Harness.prompt("p1").build());
-    harness.cancel("p1");
-    harness.advance(Duration.ofSeconds(1));
-    assertThat(harness.completions()).isEmpty();
-    harness.advance(Duration.ofSeconds(2));
-    assertThat(harness.completions()).hasSize(1);
-    harness.generator.last().done(FinishReason.CANCELLED, "late");
-    assertNothingKept();
-    assertThat(harness.completions()).isEmpty();
-  }
-
-  private static PromptEvent.Builder due(String id, Duration after) {
-    return Harness.prompt(id).setDeadline(Harness.START.plus(after));
-  }
-
-  @Test
-  void shouldExpireAPromptThatComesTooLate() {
-    harness.advance(Duration.ofSeconds(5));
-    harness.send(due("p1", Duration.ofSeconds(4)).build());
-    assertThat(harness.generator.submissions).isEmpty();
-    assertThat(harness.completions())
-        .extracting(r -> r.value().getFinishReason())
-        .containsExactly(CompletionFinish.EXPIRED);
-    assertNothingKept();
-  }
-
-  @Test
-  void shouldExpireAPromptWhoseDeadlinePassesWhileItRuns() {
-    harness.send(due("p1", Duration.ofSeconds(4)).build());
-    harness.advance(Duration.ofSeconds(3));
-    assertThat(harness.generator.last().cancelled).isFalse();
-    harness.advance(Duration.ofSeconds(1));
-    assertThat(harness.generator.last().cancelled).isTrue();
-    harness.generator.last().done(FinishReason.CANCELLED, "so far");
-    harness.tick();
-    assertThat(harness.completions())
-        .extracting(r -> r.value().getFinishReason() + ":" + r.value().getContent())
-        .containsExactly("EXPIRED:so far");
-    assertNothingKept();
-  }
-
-  @Test
-  void shouldTryAgainWhatTheEngineFailedAndThenSetItAside() {
-    restart("engine.attempts", "3", "engine.backoff", "1s");
-    harness.send(Harness.prompt("p1").build());
-    harness.generator.last().delta("a", 1, 2);
-    harness.generator.last().failed(Failure.ENGINE, "first");
-    harness.tick();
-    harness.advance(Duration.ofMillis(900));
-    assertThat(harness.generator.submissions).hasSize(1);
-    harness.advance(Duration.ofMillis(100));
-    assertThat(harness.generator.submissions).hasSize(2);
-    assertThat(harness.generator.last().request.resume()).containsExactly(1, 2);
-    harness.generator.last().failed(Failure.ENGINE, "second");
-    harness.tick();
-    harness.advance(Duration.ofMillis(1900));
-    assertThat(harness.generator.submissions).as("the pause doubles").hasSize(2);
-    harness.advance(Duration.ofMillis(200));
-    harness.generator.last().failed(Failure.ENGINE, "third");
-    harness.tick();
-    TestRecord<byte[], byte[]> letter = onlyDeadLetter(Reason.ENGINE_FAILED);
-    assertThat(letter.value()).isEqualTo(harness.bytes(Harness.prompt("p1").build()));
-    assertThat(header(letter, DeadLetters.MESSAGE)).contains("3 times", "third");
-    assertNothingKept();
-  }
-
-  @Test
-  void shouldCountTheEnginesFailuresAcrossARestart() {
-    restart("engine.attempts", "2");
-    harness.send(Harness.prompt("p1").build());
-    harness.generator.last().failed(Failure.ENGINE, "first");
-    harness.tick();
-    harness.advance(Duration.ofSeconds(1));
-    try (Harness next = harness.successor("engine.attempts", "2")) {
-      next.tick();
-      next.generator.last().failed(Failure.ENGINE, "second");
-      next.tick();
-      assertThat(next.deadLetters()).hasSize(1);
-    }
-  }
-
-  @Test
-  void shouldNotCountAClosedGeneratorAgainstThePrompt() {
-    restart("engine.attempts", "1");
-    harness.send(Harness.prompt("p1").build());
-    harness.generator.last().failed(Failure.CLOSED, "closing");
-    harness.tick();
-    harness.advance(Duration.ofSeconds(1));
-    assertThat(harness.generator.submissions).hasSize(2);
-    assertThat(harness.deadLetters()).isEmpty();
-  }
-
-  @Test
-  void shouldForwardNothingWhenTheEngineIsDead() {
-    restart("engine.attempts", "1");
-    harness.send(Harness.prompt("p1").build());
-    harness.generator.failure = "the device is lost";
-    harness.generator.last().failed(Failure.ENGINE, "the device is lost");
-    harness.tick();
-    harness.advance(Duration.ofSeconds(1));
-    assertThat(harness.deadLetters()).isEmpty();
-    assertThat(harness.engineFailures).contains("the device is lost");
-    assertThat(harness.stored(InFlightStore.PROMPTS)).isEqualTo(1);
-  }
-
-  @Test
-  void shouldTryAgainWhenTheEngineThrows() {
-    harness.generator.thrown = new IllegalStateException("told to throw");
-    harness.send(Harness.prompt("p1").build());
-    harness.generator.thrown = null;
-    harness.advance(Duration.ofSeconds(1));
-    assertThat(harness.generator.submissions).hasSize(1);
   }
 
   @Test
@@ -377,7 +146,7 @@ class PromptEndsTest {
           .containsExactly(failure.name());
     }
     assertThat(harness.generator.submissions).hasSize(3);
-    assertNothingKept();
+    harness.assertNothingKept();
   }
 
   @Test
@@ -389,7 +158,7 @@ class PromptEndsTest {
     harness.tick();
     assertThat(onlyDeadLetter(Reason.ANSWER_TOO_LARGE).value())
         .isEqualTo(harness.bytes(Harness.prompt("p1").build()));
-    assertNothingKept();
+    harness.assertNothingKept();
   }
 
   @Test
@@ -408,84 +177,6 @@ class PromptEndsTest {
       next.tick();
       assertThat(next.stored(InFlightStore.PROMPTS)).isZero();
     }
-  }
-
-  @Test
-  void shouldKeepPromptsThatCannotBeReadWhileTheRegistryIsDown() {
-    restart("serde.class", SwitchableSerde.class.getName());
-    PromptEvent event = Harness.prompt("p1").build();
-    byte[] bytes = harness.bytes(event);
-    SwitchableSerde.readsFail = true;
-    harness.send("p1".getBytes(UTF_8), bytes, Map.of());
-    assertThat(harness.gate.open()).isFalse();
-    assertThat(harness.stored(InFlightStore.PROMPTS)).isEqualTo(1);
-    harness.advance(Duration.ofSeconds(5));
-    assertThat(harness.deadLetters()).isEmpty();
-
-    SwitchableSerde.readsFail = false;
-    harness.advance(Duration.ofSeconds(1));
-    assertThat(harness.gate.open()).isTrue();
-    harness.generator.last().done("4");
-    harness.tick();
-    assertThat(harness.completions()).hasSize(1);
-    assertNothingKept();
-  }
-
-  @Test
-  void shouldAskARegistryThatIsDownOnceInAWhile() {
-    restart("serde.class", SwitchableSerde.class.getName());
-    byte[] unread = harness.bytes(Harness.prompt("unread").build());
-    for (String id : List.of("a", "b", "c")) {
-      harness.send(Harness.prompt(id).setStream(true).build());
-    }
-    SwitchableSerde.UNANSWERED.set(0);
-    SwitchableSerde.readsFail = true;
-    SwitchableSerde.writesFail = true;
-    harness.generator.submissions.forEach(s -> s.done("4"));
-    harness.tick();
-    for (int i = 0; i < 5; i++) {
-      harness.send(null, unread, Map.of());
-    }
-    assertThat(SwitchableSerde.UNANSWERED).hasValue(1);
-    harness.advance(Duration.ofSeconds(1));
-    assertThat(SwitchableSerde.UNANSWERED).hasValue(2);
-
-    SwitchableSerde.readsFail = false;
-    SwitchableSerde.writesFail = false;
-    harness.advance(Duration.ofSeconds(1));
-    assertThat(harness.completions()).hasSize(3);
-    assertThat(harness.generator.submissions).hasSize(4);
-    assertThat(harness.count("millrace.prompts.duplicate")).isEqualTo(4);
-    harness.generator.last().done("4");
-    assertNothingKept();
-  }
-
-  @Test
-  void shouldKeepAnswersThatCannotBeWrittenWhileTheRegistryIsDown() {
-    restart("serde.class", SwitchableSerde.class.getName());
-    harness.send(Harness.prompt("p1").build());
-    SwitchableSerde.writesFail = true;
-    harness.generator.last().done("4");
-    harness.tick();
-    assertThat(harness.gate.open()).isFalse();
-    assertThat(harness.deadLetters()).isEmpty();
-    SwitchableSerde.writesFail = false;
-    harness.advance(Duration.ofSeconds(1));
-    assertThat(harness.completions()).hasSize(1);
-    assertThat(harness.gate.open()).isTrue();
-    assertNothingKept();
-  }
-
-  @Test
-  void shouldCloseTheGateWhenTheWindowIsFull() {
-    restart("window.prompts", "2");
-    harness.send(Harness.prompt("a").build());
-    assertThat(harness.gate.open()).isTrue();
-    harness.send(Harness.prompt("b").build());
-    assertThat(harness.gate.open()).isFalse();
-    harness.generator.submissions.getFirst().done("4");
-    harness.tick();
-    assertThat(harness.gate.open()).as("an answer makes room before it is retired").isTrue();
   }
 
   @Test

@@ -13,6 +13,7 @@ import dev.millrace.inference.api.Generator.Generation;
 import dev.millrace.inference.api.Prompt;
 import dev.millrace.inference.api.ResponseFormat;
 import dev.millrace.inference.api.SamplingParams;
+import dev.millrace.inference.api.Scheduling;
 import dev.millrace.inference.api.ToolChoice;
 import java.util.List;
 import java.util.concurrent.BlockingQueue;
@@ -33,7 +34,7 @@ class SyntheticGeneratorTest {
         SamplingParams.greedy(tokens),
         null,
         "",
-        0,
+        Scheduling.ANY,
         resume);
   }
 

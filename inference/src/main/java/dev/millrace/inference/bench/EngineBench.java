@@ -2,6 +2,7 @@ package dev.millrace.inference.bench;
 
 import dev.millrace.inference.api.FinishReason;
 import dev.millrace.inference.api.GenerateEvent;
+import dev.millrace.inference.api.Scheduling;
 import dev.millrace.inference.api.TokenLogprob;
 import dev.millrace.inference.engine.Engine;
 import dev.millrace.inference.engine.EngineConfig;
@@ -124,7 +125,13 @@ public final class EngineBench {
     for (int i = 0; i < load.waiting(); i++) {
       String id = "waiting-" + i;
       engine.submit(
-          new TokenRequest(id, prompt, new int[0], load.sampling(), new int[0], Integer.MAX_VALUE),
+          new TokenRequest(
+              id,
+              prompt,
+              new int[0],
+              load.sampling(),
+              new int[0],
+              Scheduling.of(Integer.MAX_VALUE)),
           NOBODY);
     }
   }

@@ -1,6 +1,7 @@
 package dev.millrace.inference.bench;
 
 import dev.millrace.inference.api.SamplingParams;
+import dev.millrace.inference.api.Scheduling;
 import dev.millrace.inference.engine.TokenRequest;
 import java.util.List;
 import java.util.SplittableRandom;
@@ -52,7 +53,12 @@ public record Load(
 
   TokenRequest request(int index, int vocabSize) {
     return new TokenRequest(
-        "bench-" + index, prompt(index, vocabSize), new int[0], sampling(), new int[0], 0);
+        "bench-" + index,
+        prompt(index, vocabSize),
+        new int[0],
+        sampling(),
+        new int[0],
+        Scheduling.ANY);
   }
 
   /** Requests at one time. */

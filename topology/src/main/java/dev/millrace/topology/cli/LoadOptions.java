@@ -84,7 +84,9 @@ final class LoadOptions {
           maxChunk,
           prefixCache,
           defaults.maxBypass(),
-          defaults.stepAttempts());
+          defaults.stepAttempts(),
+          // Those that only wait must not get a share of the work.
+          0);
     } catch (IllegalArgumentException e) {
       throw new Failures.CommandFailedException(Failures.describe(e), e);
     }

@@ -43,7 +43,8 @@ final class Models {
               engine.maxChunk(),
               engine.prefixCache(),
               EngineConfig.defaults().maxBypass(),
-              EngineConfig.defaults().stepAttempts()),
+              EngineConfig.defaults().stepAttempts(),
+              engine.lowShare()),
           DeviceOptions.of(engine.device())
               .withThreads(engine.threads())
               .withKvBlocks(engine.kvBlocks()),
