@@ -5,6 +5,7 @@ import dev.millrace.inference.api.Message;
 import dev.millrace.inference.api.Prompt;
 import dev.millrace.inference.api.ResponseFormat;
 import dev.millrace.inference.api.SamplingParams;
+import dev.millrace.inference.api.Scheduling;
 import dev.millrace.inference.api.ToolChoice;
 import dev.millrace.schemas.MessageRole;
 import dev.millrace.schemas.PromptEvent;
@@ -208,7 +209,7 @@ final class Load {
                 -1),
             null,
             "",
-            0,
+            Scheduling.ANY,
             new int[0]));
   }
 }
