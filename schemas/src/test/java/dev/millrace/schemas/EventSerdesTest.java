@@ -3,10 +3,14 @@ package dev.millrace.schemas;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import com.sun.net.httpserver.HttpServer;
 import io.confluent.kafka.schemaregistry.client.rest.exceptions.RestClientException;
 import java.io.IOException;
 import java.net.ConnectException;
+import java.net.InetAddress;
+import java.net.InetSocketAddress;
 import java.util.Map;
+import java.util.concurrent.atomic.AtomicInteger;
 import org.apache.kafka.common.KafkaException;
 import org.apache.kafka.common.config.ConfigException;
 import org.apache.kafka.common.errors.InvalidConfigurationException;
@@ -160,6 +164,38 @@ class EventSerdesTest {
       assertThatThrownBy(() -> EventSerdes.create(PromptEvent.class, name, Map.of()))
           .isInstanceOf(ConfigException.class)
           .hasMessageContaining("the serde class " + name);
+    }
+  }
+
+  @Test
+  void shouldLetAWholeFamilyKnowOfOneOutage() throws IOException {
+    AtomicInteger asked = new AtomicInteger();
+    HttpServer registry =
+        HttpServer.create(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0), 0);
+    registry.createContext(
+        "/",
+        exchange -> {
+          asked.incrementAndGet();
+          exchange.sendResponseHeaders(503, -1);
+          exchange.close();
+        });
+    registry.start();
+    String url = "http://127.0.0.1:" + registry.getAddress().getPort();
+    EventSerdes.Family family =
+        EventSerdes.family(
+            AvroSerde.class.getName(), Map.of("schema.registry.url", url, "max.retries", "0"));
+    try (Serde<PromptEvent> prompts = family.of(PromptEvent.class);
+        Serde<CancelEvent> cancels = family.of(CancelEvent.class)) {
+      assertThatThrownBy(() -> prompts.serializer().serialize("a", new PromptEvent()))
+          .isInstanceOf(RegistryUnavailableException.class);
+      int once = asked.get();
+      assertThat(once).isPositive();
+      assertThatThrownBy(() -> cancels.serializer().serialize("b", new CancelEvent()))
+          .isInstanceOf(RegistryUnavailableException.class)
+          .hasMessageContaining("not asked again");
+      assertThat(asked).hasValue(once);
+    } finally {
+      registry.stop(0);
     }
   }
 }

@@ -133,9 +133,15 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
      * that nothing has crashed.
      */
     private void handOver() {
-      if (restored && !task.closed) {
+      if (!restored || task.closed) {
+        return;
+      }
+      try {
         runs.saveAll();
         claim(true);
+      } catch (RuntimeException e) {
+        // It only costs tokens; what is really wrong Kafka Streams meets with its own commit.
+        log.warn("task {} could not save what it hands over", task.context.taskId(), e);
       }
     }
 
