@@ -10,6 +10,7 @@ import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.Random;
 import java.util.Set;
 import java.util.random.RandomGenerator;
@@ -164,7 +165,7 @@ class WaitingQueueTest {
     add("a0", 0, "a", 500);
     add("a1", 0, "a", 10);
     add("b0", 0, "b", 10);
-    Sequence large = queue.poll();
+    Sequence large = Objects.requireNonNull(queue.poll());
     assertThat(take().request.id()).isEqualTo("a1");
     queue.add(large);
     assertThat(take(2)).containsExactly("b0", "a0");
