@@ -4,6 +4,7 @@ import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.millrace.inference.api.Generator;
 import dev.millrace.inference.api.SamplingParams;
+import dev.millrace.inference.api.Scheduling;
 import dev.millrace.inference.api.TokenLogprob;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
@@ -50,7 +51,12 @@ class EngineCountersTest {
 
   private static TokenRequest request(int prompt, int tokens) {
     return new TokenRequest(
-        "r", new int[prompt], new int[0], SamplingParams.greedy(tokens), new int[0], 0);
+        "r",
+        new int[prompt],
+        new int[0],
+        SamplingParams.greedy(tokens),
+        new int[0],
+        Scheduling.ANY);
   }
 
   @Test
