@@ -1,23 +1,104 @@
-// out = silu(gate) * up, elementwise; silu(v) = v / (1 + exp(-v)).
+// Elementwise kernels over rows whose beginnings lie a stride apart.
+//
+// Grids are [columns in stretches of 256 vectors][rows, or fewer and each takes several].
 
 #include "element.cuh"
 
-template <typename T>
-__device__ void silu_mul(const T *gate, const T *up, T *out, long long count) {
-  long long step = static_cast<long long>(gridDim.x) * blockDim.x;
-  for (long long i = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; i < count;
-       i += step) {
-    float g = load(gate, i);
-    store(out, i, g / (1.0f + expf(-g)) * load(up, i));
+// Calls vector(i) for whole vectors that begin at column i, or element(i) for single columns.
+template <typename Vector, typename Element>
+__device__ __forceinline__ void columns(int width, bool aligned, Vector vector, Element element) {
+  int at = blockIdx.x * blockDim.x + threadIdx.x;
+  if (aligned) {
+    if (at < width / VECTOR) {
+      vector(at * VECTOR);
+    }
+  } else {
+    for (int i = at * VECTOR; i < width && i < (at + 1) * VECTOR; i++) {
+      element(i);
+    }
   }
 }
 
-// out may be gate or up.
-#define ACTIVATIONS(T, NAME)                                                                      \
-  extern "C" __global__ void silu_mul_##NAME(const T *gate, const T *up, T *out,                  \
-                                             long long count) {                                   \
-    silu_mul<T>(gate, up, out, count);                                                            \
-  }
+__device__ __forceinline__ float silu(float v) { return v / (1.0f + expf(-v)); }
 
-ACTIVATIONS(float, f32)
-ACTIVATIONS(__nv_bfloat16, bf16)
+// out = silu(gate) * up; silu(v) = v / (1 + exp(-v)). out may be gate or up.
+extern "C" __global__ void silu_mul(const bf16 *gate, const bf16 *up, bf16 *out, int rows, int width,
+                                    int gate_stride, int up_stride, int out_stride, int aligned) {
+  for (int row = blockIdx.y; row < rows; row += gridDim.y) {
+    const bf16 *g = gate + static_cast<size_t>(row) * gate_stride;
+    const bf16 *u = up + static_cast<size_t>(row) * up_stride;
+    bf16 *o = out + static_cast<size_t>(row) * out_stride;
+    columns(
+        width, aligned,
+        [=](int i) {
+          float a[VECTOR], b[VECTOR];
+          load8(g + i, a);
+          load8(u + i, b);
+#pragma unroll
+          for (int j = 0; j < VECTOR; j++) {
+            a[j] = silu(a[j]) * b[j];
+          }
+          store8(o + i, a);
+        },
+        [=](int i) { store(o, i, silu(load(g, i)) * load(u, i)); });
+  }
+}
+
+// x += y.
+extern "C" __global__ void add(bf16 *x, const bf16 *y, int rows, int width, int aligned) {
+  for (int row = blockIdx.y; row < rows; row += gridDim.y) {
+    bf16 *a = x + static_cast<size_t>(row) * width;
+    const bf16 *b = y + static_cast<size_t>(row) * width;
+    columns(
+        width, aligned,
+        [=](int i) {
+          float v[VECTOR], w[VECTOR];
+          load8(a + i, v);
+          load8(b + i, w);
+#pragma unroll
+          for (int j = 0; j < VECTOR; j++) {
+            v[j] += w[j];
+          }
+          store8(a + i, v);
+        },
+        [=](int i) { store(a, i, load(a, i) + load(b, i)); });
+  }
+}
+
+// x[row] += bias, which every row gets.
+extern "C" __global__ void add_bias(bf16 *x, const float *bias, int rows, int width, int stride) {
+  for (int row = blockIdx.y; row < rows; row += gridDim.y) {
+    bf16 *a = x + static_cast<size_t>(row) * stride;
+    columns(
+        width, false, [](int) {}, [=](int i) { store(a, i, load(a, i) + bias[i]); });
+  }
+}
+
+// out[row] = x[from[row]].
+extern "C" __global__ void gather_rows(const bf16 *x, const int *from, bf16 *out, int rows,
+                                       int width, int aligned) {
+  for (int row = blockIdx.y; row < rows; row += gridDim.y) {
+    const bf16 *a = x + static_cast<size_t>(from[row]) * width;
+    bf16 *o = out + static_cast<size_t>(row) * width;
+    columns(
+        width, aligned,
+        [=](int i) { *reinterpret_cast<uint4 *>(o + i) = *reinterpret_cast<const uint4 *>(a + i); },
+        [=](int i) { o[i] = a[i]; });
+  }
+}
+
+// out[t] = table[token], where the token is tokens[t] or, if token_from[t] is not negative, what the
+// step before drew in that row. Where it drew nothing the row is any row.
+extern "C" __global__ void embed(const int *tokens, const int *token_from, const int *sampled,
+                                 const bf16 *table, bf16 *out, int rows, int width, int aligned) {
+  for (int row = blockIdx.y; row < rows; row += gridDim.y) {
+    int from = token_from[row];
+    int token = from < 0 ? tokens[row] : max(0, sampled[from]);
+    const bf16 *a = table + static_cast<size_t>(token) * width;
+    bf16 *o = out + static_cast<size_t>(row) * width;
+    columns(
+        width, aligned,
+        [=](int i) { *reinterpret_cast<uint4 *>(o + i) = *reinterpret_cast<const uint4 *>(a + i); },
+        [=](int i) { o[i] = a[i]; });
+  }
+}

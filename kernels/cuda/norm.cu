@@ -3,72 +3,103 @@
 // One block a row. The sum of squares is taken over the same elements in the same order whatever
 // the number of rows, so a row's result does not depend on what else is in the batch.
 
+#include "block.cuh"
 #include "element.cuh"
 
-constexpr int WARP = 32;
+constexpr int THREADS = 256;
 
-// The sum over a block of at most 1024 threads, whole warps only; every thread gets it.
-__device__ float block_sum(float v) {
-  __shared__ float sums[WARP];
-  for (int offset = WARP / 2; offset > 0; offset /= 2) {
-    v += __shfl_xor_sync(0xffffffffu, v, offset);
-  }
-  int lane = threadIdx.x % WARP;
-  int warp = threadIdx.x / WARP;
-  if (lane == 0) {
-    sums[warp] = v;
-  }
-  __syncthreads();
-  v = lane < blockDim.x / WARP ? sums[lane] : 0.0f;
-  for (int offset = WARP / 2; offset > 0; offset /= 2) {
-    v += __shfl_xor_sync(0xffffffffu, v, offset);
-  }
-  return v;
+// Vectors of a row that a thread keeps in registers: rows of up to 8192 numbers.
+constexpr int KEPT = 4;
+
+__device__ __forceinline__ float row_scale(float squares, int dim, float epsilon) {
+  __shared__ float scratch[WARP];
+  float sum = block_reduce(squares, scratch, 0.0f, [](float a, float b) { return a + b; });
+  return rsqrtf(sum / dim + epsilon);
 }
 
-template <typename T>
-__device__ void norm_row(const T *x, const T *weight, T *out, int dim, float epsilon, float squares) {
-  float scale = rsqrtf(block_sum(squares) / dim + epsilon);
-  for (int i = threadIdx.x; i < dim; i += blockDim.x) {
-    store(out, i, load(x, i) * scale * load(weight, i));
+// Rows that vectors divide. With ADD: x += y first, and the norm is that of the sum as it is
+// stored, so the result equals that of the two steps apart.
+template <bool ADD>
+__device__ void norm_vectors(bf16 *x, const bf16 *y, const float *weight, bf16 *out, int dim,
+                             float epsilon) {
+  size_t row = static_cast<size_t>(blockIdx.x) * dim;
+  int vectors = dim / VECTOR;
+  float kept[KEPT][VECTOR];
+  float squares = 0.0f;
+#pragma unroll
+  for (int k = 0; k < KEPT; k++) {
+    int i = threadIdx.x + k * THREADS;
+    if (i < vectors) {
+      load8(x + row + i * VECTOR, kept[k]);
+      if (ADD) {
+        float other[VECTOR];
+        load8(y + row + i * VECTOR, other);
+#pragma unroll
+        for (int j = 0; j < VECTOR; j++) {
+          kept[k][j] += other[j];
+        }
+        round8(kept[k]);
+        store8(x + row + i * VECTOR, kept[k]);
+      }
+#pragma unroll
+      for (int j = 0; j < VECTOR; j++) {
+        squares += kept[k][j] * kept[k][j];
+      }
+    }
+  }
+  float scale = row_scale(squares, dim, epsilon);
+#pragma unroll
+  for (int k = 0; k < KEPT; k++) {
+    int i = threadIdx.x + k * THREADS;
+    if (i < vectors) {
+      float w[VECTOR];
+      load8(weight + i * VECTOR, w);
+#pragma unroll
+      for (int j = 0; j < VECTOR; j++) {
+        kept[k][j] *= scale * w[j];
+      }
+      store8(out + row + i * VECTOR, kept[k]);
+    }
   }
 }
 
-// x, out: [rows][dim]; weight: [dim]. out may be x.
-template <typename T>
-__device__ void rms_norm(const T *x, const T *weight, T *out, int dim, float epsilon) {
+// Rows of any length. Each thread reads back only what it wrote.
+template <bool ADD>
+__device__ void norm_elements(bf16 *x, const bf16 *y, const float *weight, bf16 *out, int dim,
+                              float epsilon) {
   size_t row = static_cast<size_t>(blockIdx.x) * dim;
   float squares = 0.0f;
-  for (int i = threadIdx.x; i < dim; i += blockDim.x) {
+  for (int i = threadIdx.x; i < dim; i += THREADS) {
+    if (ADD) {
+      store(x, row + i, load(x, row + i) + load(y, row + i));
+    }
     float v = load(x, row + i);
     squares += v * v;
   }
-  norm_row(x + row, weight, out + row, dim, epsilon, squares);
+  float scale = row_scale(squares, dim, epsilon);
+  for (int i = threadIdx.x; i < dim; i += THREADS) {
+    store(out, row + i, load(x, row + i) * (scale * weight[i]));
+  }
 }
 
-// x += y, then out = norm(x); x, y, out: [rows][dim]. The norm is that of the sum as it is stored,
-// so the result equals that of the two steps apart. Each thread reads back only what it wrote.
-template <typename T>
-__device__ void add_rms_norm(T *x, const T *y, const T *weight, T *out, int dim, float epsilon) {
-  size_t row = static_cast<size_t>(blockIdx.x) * dim;
-  float squares = 0.0f;
-  for (int i = threadIdx.x; i < dim; i += blockDim.x) {
-    store(x, row + i, load(x, row + i) + load(y, row + i));
-    float v = load(x, row + i);
-    squares += v * v;
+// x, y, out: [rows][dim]; weight: [dim]. y is null where there is nothing to add. out may be x if
+// nothing is added.
+template <bool ADD>
+__device__ void norm(bf16 *x, const bf16 *y, const float *weight, bf16 *out, int dim,
+                     float epsilon) {
+  if (dim % VECTOR == 0 && dim <= KEPT * THREADS * VECTOR) {
+    norm_vectors<ADD>(x, y, weight, out, dim, epsilon);
+  } else {
+    norm_elements<ADD>(x, y, weight, out, dim, epsilon);
   }
-  norm_row(x + row, weight, out + row, dim, epsilon, squares);
 }
 
-#define NORMS(T, NAME)                                                                            \
-  extern "C" __global__ void rms_norm_##NAME(const T *x, const T *weight, T *out, int dim,        \
-                                             float epsilon) {                                     \
-    rms_norm<T>(x, weight, out, dim, epsilon);                                                    \
-  }                                                                                               \
-  extern "C" __global__ void add_rms_norm_##NAME(T *x, const T *y, const T *weight, T *out,       \
-                                                 int dim, float epsilon) {                        \
-    add_rms_norm<T>(x, y, weight, out, dim, epsilon);                                             \
-  }
+extern "C" __global__ void __launch_bounds__(THREADS)
+    rms_norm(bf16 *x, const float *weight, bf16 *out, int dim, float epsilon) {
+  norm<false>(x, nullptr, weight, out, dim, epsilon);
+}
 
-NORMS(float, f32)
-NORMS(__nv_bfloat16, bf16)
+extern "C" __global__ void __launch_bounds__(THREADS)
+    add_rms_norm(bf16 *x, const bf16 *y, const float *weight, bf16 *out, int dim, float epsilon) {
+  norm<true>(x, y, weight, out, dim, epsilon);
+}

@@ -1,66 +1,107 @@
 package dev.millrace.kernels;
 
-import java.util.EnumMap;
-import java.util.Map;
-import jcuda.Pointer;
-import jcuda.driver.CUdeviceptr;
-import jcuda.driver.CUstream;
-import org.jspecify.annotations.Nullable;
-
 /**
- * Launchers of {@code activation.cu}. Loaded into the current context by whoever closes it.
- * Launches return before the kernels ran; the stream orders them, null for the default one.
+ * Launchers of {@code activation.cu}: what is done to rows element by element. Loaded into the
+ * current context by whoever closes it. Launches return before the kernels ran; the stream orders
+ * them.
  */
 public final class ActivationKernels implements AutoCloseable {
   private static final int THREADS = 256;
+  private static final int VECTOR = 8;
 
-  /** Enough to fill any GPU of today; a block takes more than one stretch of a larger tensor. */
-  private static final int MAX_BLOCKS = 4096;
+  /** Most rows of blocks that the driver takes; a block takes several rows of a larger matrix. */
+  private static final int MOST_ROWS = 65_535;
 
   private final KernelModule module = KernelModule.load("activation");
-  private final Map<ElementType, KernelModule.Kernel> siluMul = new EnumMap<>(ElementType.class);
+  private final KernelModule.Kernel siluMul = module.kernel("silu_mul");
+  private final KernelModule.Kernel add = module.kernel("add");
+  private final KernelModule.Kernel addBias = module.kernel("add_bias");
+  private final KernelModule.Kernel gather = module.kernel("gather_rows");
+  private final KernelModule.Kernel embed = module.kernel("embed");
 
-  /**
-   * Loads the kernels.
-   *
-   * @throws CudaException if this build has none, or the driver refuses them
-   */
-  public ActivationKernels() {
-    for (ElementType type : ElementType.values()) {
-      siluMul.put(type, module.kernel(type.variant("silu_mul")));
-    }
+  /** out = silu(gate) · up, computed in float; out may be gate or up. */
+  public void siluMul(Rows gate, Rows up, Rows out, int rows, int width, Stream stream) {
+    siluMul
+        .with(gate.address())
+        .with(up.address())
+        .with(out.address())
+        .with(rows)
+        .with(width)
+        .with(gate.stride())
+        .with(up.stride())
+        .with(out.stride())
+        .with(gate.aligned(width) && up.aligned(width) && out.aligned(width) ? 1 : 0);
+    launch(siluMul, rows, width, stream);
   }
 
   /**
-   * out = silu(gate) · up, computed in float.
+   * x += y.
    *
-   * @param gate as many elements as the shape has
-   * @param up as many elements as the shape has
-   * @param out may be gate or up
+   * @param x bfloat16 [rows][width], contiguous
+   * @param y likewise
    */
-  public void siluMul(
-      ElementType type,
-      CUdeviceptr gate,
-      CUdeviceptr up,
-      CUdeviceptr out,
-      Shape shape,
-      @Nullable CUstream stream) {
-    KernelModule.Kernel kernel = siluMul.get(type);
-    if (kernel == null) {
-      throw new IllegalArgumentException("no kernel for " + type);
-    }
-    kernel.launch(
-        blocks(shape.count()),
-        THREADS,
-        stream,
-        Pointer.to(gate),
-        Pointer.to(up),
-        Pointer.to(out),
-        Pointer.to(new long[] {shape.count()}));
+  public void add(long x, long y, int rows, int width, Stream stream) {
+    add.with(x).with(y).with(rows).with(width).with(aligned(x, y, width));
+    launch(add, rows, width, stream);
   }
 
-  static int blocks(long count) {
-    return (int) Math.min((count + THREADS - 1) / THREADS, MAX_BLOCKS);
+  /**
+   * Adds a bias to each row.
+   *
+   * @param bias float [width]
+   */
+  public void addBias(Rows x, long bias, int rows, int width, Stream stream) {
+    addBias.with(x.address()).with(bias).with(rows).with(width).with(x.stride());
+    launch(addBias, rows, width, stream);
+  }
+
+  /**
+   * out[i] = x[from[i]].
+   *
+   * @param x bfloat16 [any][width], contiguous
+   * @param from int [rows]
+   * @param out bfloat16 [rows][width]
+   */
+  public void gatherRows(long x, long from, long out, int rows, int width, Stream stream) {
+    gather.with(x).with(from).with(out).with(rows).with(width).with(aligned(x, out, width));
+    launch(gather, rows, width, stream);
+  }
+
+  /**
+   * out[t] = table[token], which is tokens[t], or sampled[tokenFrom[t]] where tokenFrom[t] is not
+   * -1.
+   *
+   * @param tokens int [rows], each a row of the table
+   * @param tokenFrom int [rows]
+   * @param sampled int, what the step before drew; read only where tokenFrom says so
+   * @param table bfloat16 [any][width], contiguous
+   * @param out bfloat16 [rows][width]
+   */
+  public void embed(
+      long tokens,
+      long tokenFrom,
+      long sampled,
+      long table,
+      long out,
+      int rows,
+      int width,
+      Stream stream) {
+    embed.with(tokens).with(tokenFrom).with(sampled).with(table).with(out).with(rows).with(width);
+    embed.with(aligned(table, out, width));
+    launch(embed, rows, width, stream);
+  }
+
+  private static int aligned(long a, long b, int width) {
+    return new Rows(a, width).aligned(width) && new Rows(b, width).aligned(width) ? 1 : 0;
+  }
+
+  private static void launch(KernelModule.Kernel kernel, int rows, int width, Stream stream) {
+    kernel.launch(blocks(width), Math.min(rows, MOST_ROWS), THREADS, 0, stream);
+  }
+
+  /** Blocks of threads that cover a row, a vector each. */
+  static int blocks(int width) {
+    return Math.ceilDiv(width, VECTOR * THREADS);
   }
 
   @Override

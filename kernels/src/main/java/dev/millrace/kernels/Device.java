@@ -1,19 +1,23 @@
 package dev.millrace.kernels;
 
+import java.nio.charset.StandardCharsets;
 import jcuda.driver.CUcontext;
 import jcuda.driver.CUdevice;
+import jcuda.driver.CUdevice_attribute;
 import jcuda.driver.JCudaDriver;
 
 /**
- * One GPU and its primary context, current on the thread that opened it. That thread closes it,
- * after every {@link KernelModule} that it loaded.
+ * One GPU and its primary context, current on the thread that opened it; other threads call {@link
+ * #makeCurrent()} first. Whoever opens it closes it, after everything that was made in it.
  */
 public final class Device implements AutoCloseable {
   private final CUdevice device;
+  private final CUcontext context;
   private final int ordinal;
 
-  private Device(CUdevice device, int ordinal) {
+  private Device(CUdevice device, CUcontext context, int ordinal) {
     this.device = device;
+    this.context = context;
     this.ordinal = ordinal;
   }
 
@@ -44,9 +48,63 @@ public final class Device implements AutoCloseable {
         JCudaDriver.cuDevicePrimaryCtxRetain(context, device),
         "cuDevicePrimaryCtxRetain",
         "device " + ordinal);
+    Device opened = new Device(device, context, ordinal);
+    opened.makeCurrent();
+    return opened;
+  }
+
+  /** Lets the calling thread use the GPU. */
+  public void makeCurrent() {
     CudaException.check(
         JCudaDriver.cuCtxSetCurrent(context), "cuCtxSetCurrent", "device " + ordinal);
-    return new Device(device, ordinal);
+  }
+
+  /** {@code NVIDIA H200}, say. */
+  public String name() {
+    byte[] name = new byte[256];
+    CudaException.check(
+        JCudaDriver.cuDeviceGetName(name, name.length, device), "cuDeviceGetName", ordinal);
+    int length = 0;
+    while (length < name.length && name[length] != 0) {
+      length++;
+    }
+    return new String(name, 0, length, StandardCharsets.US_ASCII);
+  }
+
+  /** The compute capability, 90 for 9.0. */
+  public int capability() {
+    return 10 * attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)
+        + attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
+  }
+
+  public int multiprocessors() {
+    return attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
+  }
+
+  /** Bytes that nobody has taken, of this GPU. */
+  public long freeMemory() {
+    return memory()[0];
+  }
+
+  /** Bytes of this GPU. */
+  public long totalMemory() {
+    return memory()[1];
+  }
+
+  private static long[] memory() {
+    long[] free = new long[1];
+    long[] total = new long[1];
+    CudaException.check(JCudaDriver.cuMemGetInfo(free, total), "cuMemGetInfo");
+    return new long[] {free[0], total[0]};
+  }
+
+  private int attribute(int attribute) {
+    int[] value = new int[1];
+    CudaException.check(
+        JCudaDriver.cuDeviceGetAttribute(value, attribute, device),
+        "cuDeviceGetAttribute",
+        CUdevice_attribute.stringFor(attribute));
+    return value[0];
   }
 
   private static void init() {

@@ -3,13 +3,9 @@ package dev.millrace.kernels;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.UncheckedIOException;
-import java.util.Arrays;
-import jcuda.Pointer;
-import jcuda.driver.CUfunction;
-import jcuda.driver.CUmodule;
-import jcuda.driver.CUstream;
-import jcuda.driver.JCudaDriver;
-import org.jspecify.annotations.Nullable;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 
 /**
  * The kernels of one {@code .cu} file, loaded into the current context. Whoever loads it closes it,
@@ -17,10 +13,13 @@ import org.jspecify.annotations.Nullable;
  */
 final class KernelModule implements AutoCloseable {
   private final String name;
-  private final CUmodule module = new CUmodule();
+  private final Driver driver;
+  private final long module;
 
-  private KernelModule(String name) {
+  private KernelModule(String name, Driver driver) {
     this.name = name;
+    this.driver = driver;
+    this.module = driver.load(name, fatbin(name));
   }
 
   /**
@@ -29,14 +28,7 @@ final class KernelModule implements AutoCloseable {
    * @throws CudaException if this build has no kernels, or the driver refuses them
    */
   static KernelModule load(String name) {
-    byte[] fatbin = fatbin(name);
-    KernelModule loaded = new KernelModule(name);
-    CudaException.check(
-        JCudaDriver.cuModuleLoadData(loaded.module, fatbin),
-        "cuModuleLoadData",
-        name + ".fatbin",
-        fatbin.length + " bytes");
-    return loaded;
+    return new KernelModule(name, Driver.installed());
   }
 
   /** The compiled kernels, as nvcc wrote them. */
@@ -58,33 +50,100 @@ final class KernelModule implements AutoCloseable {
 
   /** A kernel of this module. */
   Kernel kernel(String function) {
-    CUfunction found = new CUfunction();
-    CudaException.check(
-        JCudaDriver.cuModuleGetFunction(found, module, function),
-        "cuModuleGetFunction",
-        name + ".fatbin",
-        function);
-    return new Kernel(function, found);
-  }
-
-  /** A function on the device. */
-  record Kernel(String name, CUfunction function) {
-
-    /** Launches it in one dimension; returns before it ran. */
-    void launch(int blocks, int threads, @Nullable CUstream stream, Pointer... arguments) {
-      CudaException.check(
-          JCudaDriver.cuLaunchKernel(
-              function, blocks, 1, 1, threads, 1, 1, 0, stream, Pointer.to(arguments), null),
-          "cuLaunchKernel",
-          name,
-          blocks + " blocks",
-          threads + " threads",
-          Arrays.toString(arguments));
-    }
+    return new Kernel(driver, function, driver.function(name, module, function));
   }
 
   @Override
   public void close() {
-    CudaException.check(JCudaDriver.cuModuleUnload(module), "cuModuleUnload", name + ".fatbin");
+    driver.unload(name, module);
+  }
+
+  /**
+   * A function on the device. Its arguments are named one after another, then it is launched; one
+   * thread at a time.
+   */
+  static final class Kernel {
+    private static final int MOST_ARGUMENTS = 32;
+
+    /** Beyond this the driver wants to be asked. */
+    private static final int FREE_SHARED = 48 << 10;
+
+    private final Driver driver;
+    private final String name;
+    private final long function;
+    private final MemorySegment values;
+    private final MemorySegment parameters;
+    private int count;
+    private int allowedShared = FREE_SHARED;
+
+    Kernel(Driver driver, String name, long function) {
+      this.driver = driver;
+      this.name = name;
+      this.function = function;
+      Arena arena = Arena.ofAuto();
+      this.values = arena.allocate(ValueLayout.JAVA_LONG, MOST_ARGUMENTS);
+      this.parameters = arena.allocate(ValueLayout.ADDRESS, MOST_ARGUMENTS);
+      for (int i = 0; i < MOST_ARGUMENTS; i++) {
+        parameters.setAtIndex(ValueLayout.ADDRESS, i, values.asSlice(i * 8L));
+      }
+    }
+
+    /** A pointer or a 64-bit number. */
+    Kernel with(long value) {
+      values.setAtIndex(ValueLayout.JAVA_LONG, count++, value);
+      return this;
+    }
+
+    Kernel with(int value) {
+      values.set(ValueLayout.JAVA_INT, 8L * count++, value);
+      return this;
+    }
+
+    Kernel with(float value) {
+      values.set(ValueLayout.JAVA_FLOAT, 8L * count++, value);
+      return this;
+    }
+
+    Kernel with(double value) {
+      values.set(ValueLayout.JAVA_DOUBLE, 8L * count++, value);
+      return this;
+    }
+
+    /** Launches it in one dimension; returns before it ran. */
+    void launch(int blocks, int threads, Stream stream) {
+      launch(blocks, 1, threads, 0, stream);
+    }
+
+    /** Launches it with dynamic shared memory; returns before it ran. */
+    void launch(int blocksX, int blocksY, int threads, int sharedBytes, Stream stream) {
+      int arguments = count;
+      count = 0;
+      if (sharedBytes > allowedShared) {
+        driver.allowShared(name, function, sharedBytes);
+        allowedShared = sharedBytes;
+      }
+      int result =
+          driver.launch(
+              function, blocksX, blocksY, threads, sharedBytes, stream.address(), parameters);
+      if (result != 0) {
+        CudaException.check(
+            result,
+            "cuLaunchKernel",
+            name,
+            blocksX + " x " + blocksY + " blocks",
+            threads + " threads",
+            sharedBytes + " bytes of shared memory",
+            "arguments " + shown(arguments));
+      }
+    }
+
+    private String shown(int arguments) {
+      StringBuilder shown = new StringBuilder();
+      for (int i = 0; i < arguments; i++) {
+        shown.append(i == 0 ? "0x" : " 0x");
+        shown.append(Long.toHexString(values.getAtIndex(ValueLayout.JAVA_LONG, i)));
+      }
+      return shown.toString();
+    }
   }
 }

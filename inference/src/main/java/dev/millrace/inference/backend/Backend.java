@@ -3,6 +3,7 @@ package dev.millrace.inference.backend;
 import dev.millrace.inference.checkpoint.WeightData;
 import dev.millrace.inference.checkpoint.WeightFormat;
 import dev.millrace.inference.engine.Batch;
+import java.util.Arrays;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
@@ -26,7 +27,7 @@ public interface Backend extends AutoCloseable {
   /** A matrix of the checkpoint. */
   Weight weight(WeightData matrix);
 
-  /** A vector of the checkpoint as float32, [1, length]. */
+  /** A vector of the checkpoint, [1, length]: a norm's weight or a bias. */
   Tensor vector(WeightData vector);
 
   /**
@@ -41,6 +42,21 @@ public interface Backend extends AutoCloseable {
 
   /** Room for activations; zeros. */
   Tensor tensor(int rows, int columns);
+
+  /** Room for logits, which are float32 on every device; zeros. */
+  default Tensor logits(int rows, int vocab) {
+    return tensor(rows, vocab);
+  }
+
+  /**
+   * Room for the results of projections over one input, which a device may want to compute in one
+   * go; zeros. All are freed together.
+   *
+   * @param columns of each
+   */
+  default List<Tensor> sideBySide(int rows, int... columns) {
+    return Arrays.stream(columns).mapToObj(n -> tensor(rows, n)).toList();
+  }
 
   /** Lets go of a tensor before the backend closes. */
   void free(Tensor tensor);

@@ -14,6 +14,16 @@ public final class Rotary {
     this.scale = scale;
   }
 
+  /** Of each pair, in radians a position. */
+  public double[] inverseFrequencies() {
+    return inverseFrequencies.clone();
+  }
+
+  /** What cosines and sines are multiplied by. */
+  public double scale() {
+    return scale;
+  }
+
   /** Half the numbers of a head. */
   public int pairs() {
     return inverseFrequencies.length;

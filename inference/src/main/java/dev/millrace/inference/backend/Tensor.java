@@ -1,8 +1,9 @@
 package dev.millrace.inference.backend;
 
 /**
- * float32 numbers on a device, [rows, columns], row-major: activations, norms and biases. A handle
- * belongs to the {@link Backend} that made it and goes with it.
+ * Numbers on a device, [rows, columns], row by row: activations, norms, biases, logits. Which type
+ * they have there is the backend's business; to the host they are float32. A handle belongs to the
+ * {@link Backend} that made it and goes with it.
  */
 public interface Tensor {
   /** Rows there is room for; an operation says how many of them it uses. */

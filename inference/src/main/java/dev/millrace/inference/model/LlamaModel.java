@@ -15,6 +15,8 @@ import dev.millrace.inference.model.LlamaWeights.Block;
 import dev.millrace.inference.model.LlamaWeights.Heads;
 import dev.millrace.inference.model.LlamaWeights.Matrix;
 import dev.millrace.inference.model.LlamaWeights.SwiGlu;
+import dev.millrace.inference.model.LlamaWorkspace.GateUp;
+import dev.millrace.inference.model.LlamaWorkspace.Qkv;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 
@@ -75,8 +77,13 @@ final class LlamaModel implements Model {
   }
 
   @Override
+  public void reserve(int tokens, int logitRows) {
+    workspace(tokens, logitRows);
+  }
+
+  @Override
   public Tensor forward(Step step, KvCache cache) {
-    LlamaWorkspace w = workspace(step);
+    LlamaWorkspace w = workspace(step.tokens(), step.logitRows());
     backend.embed(step, weights.embedding(), w.state);
     w.deltaPending = false;
     for (int layer = 0; layer < weights.blocks().size(); layer++) {
@@ -97,21 +104,22 @@ final class LlamaModel implements Model {
 
   private void attention(Step step, LlamaWorkspace w, Heads heads, KvCache cache, int layer) {
     int rows = step.tokens();
-    Tensor k = w.keys(layer);
-    Tensor v = w.values(layer);
+    Qkv qkv = w.qkv(layer);
     norm(step, w, heads.norm());
-    backend.qkv(w.normed, rows, heads.q().into(w.q), heads.k().into(k), heads.v().into(v));
-    backend.ropeAndStore(step, rotary, w.q, k, v, cache, layer);
-    backend.attention(step, w.q, cache, layer, w.attended);
+    backend.qkv(
+        w.normed, rows, heads.q().into(qkv.q()), heads.k().into(qkv.k()), heads.v().into(qkv.v()));
+    backend.ropeAndStore(step, rotary, qkv.q(), qkv.k(), qkv.v(), cache, layer);
+    backend.attention(step, qkv.q(), cache, layer, w.attended);
     backend.linear(w.attended, rows, heads.o().weight(), heads.o().bias(), w.delta);
     w.deltaPending = true;
   }
 
   private void feedForward(Step step, LlamaWorkspace w, SwiGlu swiGlu, int layer) {
     int rows = step.tokens();
-    Projection gate = swiGlu.gate().into(w.gate(layer));
+    GateUp gateUp = w.gateUp(layer);
+    Projection gate = swiGlu.gate().into(gateUp.gate());
     norm(step, w, swiGlu.norm());
-    backend.gateUp(w.normed, rows, gate, swiGlu.up().into(w.up(layer)));
+    backend.gateUp(w.normed, rows, gate, swiGlu.up().into(gateUp.up()));
     backend.linear(gate.out(), rows, swiGlu.down().weight(), swiGlu.down().bias(), w.delta);
     w.deltaPending = true;
   }
@@ -145,13 +153,13 @@ final class LlamaModel implements Model {
     return w.logits;
   }
 
-  private LlamaWorkspace workspace(Step step) {
+  private LlamaWorkspace workspace(int tokens, int logitRows) {
     LlamaWorkspace w = workspace;
-    if (w == null || !w.fits(step)) {
+    if (w == null || !w.fits(tokens, logitRows)) {
       if (w != null) {
         w.free();
       }
-      w = new LlamaWorkspace(backend, config, step, w);
+      w = new LlamaWorkspace(backend, config, tokens, logitRows, w);
       workspace = w;
     }
     return w;

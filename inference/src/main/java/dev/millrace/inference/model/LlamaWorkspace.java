@@ -1,7 +1,6 @@
 package dev.millrace.inference.model;
 
 import dev.millrace.inference.backend.Backend;
-import dev.millrace.inference.backend.Step;
 import dev.millrace.inference.backend.Tensor;
 import dev.millrace.inference.checkpoint.BlockConfig;
 import dev.millrace.inference.checkpoint.BlockConfig.FeedForward;
@@ -19,7 +18,6 @@ final class LlamaWorkspace {
   final Tensor state;
   final Tensor normed;
   final Tensor delta;
-  final Tensor q;
   final Tensor attended;
   final Tensor last;
   final Tensor logits;
@@ -30,51 +28,72 @@ final class LlamaWorkspace {
   private final Backend backend;
   private final List<BlockConfig> blocks;
   private final int headDim;
+  private final int queries;
   private final int rows;
   private final int logitRows;
-  private final Map<Integer, Tensor> keys = new HashMap<>();
-  private final Map<Integer, Tensor> values = new HashMap<>();
-  private final Map<Integer, Tensor> gates = new HashMap<>();
-  private final Map<Integer, Tensor> ups = new HashMap<>();
+  private final Map<Integer, Qkv> qkv = new HashMap<>();
+  private final Map<Integer, GateUp> gateUp = new HashMap<>();
+
+  /** Queries, keys and values of an attention. */
+  record Qkv(Tensor q, Tensor k, Tensor v) {}
+
+  /** The two inner states of a feed-forward network. */
+  record GateUp(Tensor gate, Tensor up) {}
 
   /**
+   * Takes the memory of all blocks.
+   *
    * @param smaller the workspace that this one replaces
    */
-  LlamaWorkspace(Backend backend, ModelConfig config, Step step, @Nullable LlamaWorkspace smaller) {
+  LlamaWorkspace(
+      Backend backend,
+      ModelConfig config,
+      int tokens,
+      int logitRows,
+      @Nullable LlamaWorkspace smaller) {
     this.backend = backend;
     this.blocks = config.blocks();
     this.headDim = config.headDim();
-    this.rows = Math.max(step.tokens(), smaller == null ? 1 : smaller.rows);
-    this.logitRows = Math.max(step.logitRows(), smaller == null ? 1 : smaller.logitRows);
+    this.queries = config.heads() * config.headDim();
+    this.rows = Math.max(tokens, smaller == null ? 1 : smaller.rows);
+    this.logitRows = Math.max(logitRows, smaller == null ? 1 : smaller.logitRows);
     int hidden = config.hiddenSize();
-    int queries = config.heads() * config.headDim();
     this.state = backend.tensor(rows, hidden);
     this.normed = backend.tensor(rows, hidden);
     this.delta = backend.tensor(rows, hidden);
-    this.q = backend.tensor(rows, queries);
     this.attended = backend.tensor(rows, queries);
-    this.last = backend.tensor(logitRows, hidden);
-    this.logits = backend.tensor(logitRows, config.vocabSize());
+    this.last = backend.tensor(this.logitRows, hidden);
+    this.logits = backend.logits(this.logitRows, config.vocabSize());
+    for (int layer = 0; layer < blocks.size(); layer++) {
+      if (blocks.get(layer).kvHeads() > 0) {
+        qkv(layer);
+      }
+      if (width(layer) > 0) {
+        gateUp(layer);
+      }
+    }
   }
 
-  boolean fits(Step step) {
-    return step.tokens() <= rows && step.logitRows() <= logitRows;
+  boolean fits(int tokens, int logitRows) {
+    return tokens <= rows && logitRows <= this.logitRows;
   }
 
-  Tensor keys(int layer) {
-    return of(keys, blocks.get(layer).kvHeads() * headDim);
+  Qkv qkv(int layer) {
+    return qkv.computeIfAbsent(
+        blocks.get(layer).kvHeads() * headDim,
+        n -> {
+          List<Tensor> tensors = backend.sideBySide(rows, queries, n, n);
+          return new Qkv(tensors.get(0), tensors.get(1), tensors.get(2));
+        });
   }
 
-  Tensor values(int layer) {
-    return of(values, blocks.get(layer).kvHeads() * headDim);
-  }
-
-  Tensor gate(int layer) {
-    return of(gates, width(layer));
-  }
-
-  Tensor up(int layer) {
-    return of(ups, width(layer));
+  GateUp gateUp(int layer) {
+    return gateUp.computeIfAbsent(
+        width(layer),
+        n -> {
+          List<Tensor> tensors = backend.sideBySide(rows, n, n);
+          return new GateUp(tensors.get(0), tensors.get(1));
+        });
   }
 
   private int width(int layer) {
@@ -83,12 +102,9 @@ final class LlamaWorkspace {
         : 0;
   }
 
-  private Tensor of(Map<Integer, Tensor> tensors, int columns) {
-    return tensors.computeIfAbsent(columns, n -> backend.tensor(rows, n));
-  }
-
   void free() {
-    List.of(state, normed, delta, q, attended, last, logits).forEach(backend::free);
-    List.of(keys, values, gates, ups).forEach(map -> map.values().forEach(backend::free));
+    List.of(state, normed, delta, attended, last, logits).forEach(backend::free);
+    qkv.values().forEach(t -> List.of(t.q(), t.k(), t.v()).forEach(backend::free));
+    gateUp.values().forEach(t -> List.of(t.gate(), t.up()).forEach(backend::free));
   }
 }

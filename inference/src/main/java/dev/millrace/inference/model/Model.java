@@ -18,6 +18,9 @@ public interface Model extends AutoCloseable {
   /** What a step must read of the weights and of this cache. */
   Footprint footprint(KvCache cache);
 
+  /** Takes the memory that steps of up to so many tokens and logit rows need. */
+  void reserve(int tokens, int logitRows);
+
   /**
    * Computes a step and stores its keys and values.
    *

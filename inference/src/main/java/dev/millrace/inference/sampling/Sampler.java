@@ -263,7 +263,7 @@ public final class Sampler {
   }
 
   /** The random stream of one token position. */
-  static long stream(long seed, int position) {
+  public static long stream(long seed, int position) {
     return mix(mix(seed) + GOLDEN * (position + 1L));
   }
 

@@ -79,8 +79,17 @@ public final class SamplingState {
     return outputLength < params.minTokens() && stopTokens.length > 0;
   }
 
+  /**
+   * Tokens that may not be drawn at a position.
+   *
+   * @param position at least the prompt's length
+   */
+  public int[] masked(int position) {
+    return position - prompt.length < params.minTokens() ? stopTokens.clone() : new int[0];
+  }
+
   /** How often each token occurs in the output, with those of the prompt at 0 or more. */
-  TokenCounts counts() {
+  public TokenCounts counts() {
     TokenCounts result = counts;
     if (result == null) {
       // Only sequences with penalties pay for this, once, on the runner's thread.

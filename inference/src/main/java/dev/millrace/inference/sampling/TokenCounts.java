@@ -6,7 +6,7 @@ import java.util.Arrays;
  * The distinct tokens of a sequence with a count each, in the order of their first occurrence, so
  * that penalties cost what is distinct and not what is long.
  */
-final class TokenCounts {
+public final class TokenCounts {
   private int[] tokens;
   private int[] counts;
   private int size;
@@ -24,15 +24,18 @@ final class TokenCounts {
     this.table = new int[Integer.highestOneBit(capacity) * 4];
   }
 
-  int size() {
+  /** Distinct tokens. */
+  public int size() {
     return size;
   }
 
-  int token(int index) {
+  /** The index-th of them. */
+  public int token(int index) {
     return tokens[index];
   }
 
-  int count(int index) {
+  /** How often the output has the index-th. */
+  public int count(int index) {
     return counts[index];
   }
 

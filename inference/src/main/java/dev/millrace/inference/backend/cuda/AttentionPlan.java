@@ -1,0 +1,123 @@
+package dev.millrace.inference.backend.cuda;
+
+import dev.millrace.inference.engine.Batch;
+import dev.millrace.kernels.AttentionKernels;
+import java.util.Arrays;
+
+/**
+ * How a step's attention is shared out over a GPU: prefill tiles for sequences with several query
+ * tokens, and items, stretches of context, for those with one. It depends on how many heads share a
+ * KV head, so layers of one kind share a plan.
+ */
+final class AttentionPlan {
+  /** Shortest stretch of context and what lengths are multiples of. */
+  static final int STRETCH = 64;
+
+  /** Blocks of a decode for each multiprocessor: two run at once, twice over. */
+  private static final int BLOCKS_EACH = 4;
+
+  /** [tiles] the sequence, and the index of its first token in the sequence's query. */
+  final Ints tileSequence = new Ints();
+
+  final Ints tileToken = new Ints();
+
+  /** [items] the sequence, the positions [from, to). */
+  final Ints itemSequence = new Ints();
+
+  final Ints itemFrom = new Ints();
+  final Ints itemTo = new Ints();
+
+  /** [merges] sequences of more than one item, the first item, how many. */
+  final Ints mergeSequence = new Ints();
+
+  final Ints mergeFirst = new Ints();
+  final Ints mergeItems = new Ints();
+
+  /** A growing array. */
+  static final class Ints {
+    int[] values = new int[64];
+    int count;
+
+    void add(int value) {
+      if (count == values.length) {
+        values = Arrays.copyOf(values, count * 2);
+      }
+      values[count++] = value;
+    }
+
+    int get(int index) {
+      return values[java.util.Objects.checkIndex(index, count)];
+    }
+  }
+
+  /**
+   * Plans a step.
+   *
+   * @param group query heads that share a KV head
+   * @param multiprocessors that the blocks of a decode are to fill
+   */
+  void plan(Batch batch, int group, int kvHeads, int multiprocessors) {
+    for (Ints ints :
+        new Ints[] {
+          tileSequence,
+          tileToken,
+          itemSequence,
+          itemFrom,
+          itemTo,
+          mergeSequence,
+          mergeFirst,
+          mergeItems
+        }) {
+      ints.count = 0;
+    }
+    int tileTokens = AttentionKernels.TILE_ROWS / group;
+    int stretch = stretch(batch, kvHeads * Math.ceilDiv(group, 16), multiprocessors);
+    for (int s = 0; s < batch.sequences; s++) {
+      int queries = batch.queryStart[s + 1] - batch.queryStart[s];
+      if (queries == 1) {
+        items(s, batch.contextLength[s], stretch);
+      } else {
+        for (int token = 0; token < queries; token += tileTokens) {
+          tileSequence.add(s);
+          tileToken.add(token);
+        }
+      }
+    }
+  }
+
+  /** Long enough that items are no more than needed to fill the GPU: each costs a merge. */
+  private static int stretch(Batch batch, int blocksEach, int multiprocessors) {
+    long tokens = 0;
+    for (int s = 0; s < batch.sequences; s++) {
+      if (batch.queryStart[s + 1] - batch.queryStart[s] == 1) {
+        tokens += batch.contextLength[s];
+      }
+    }
+    int wanted = Math.max(1, Math.ceilDiv(BLOCKS_EACH * multiprocessors, blocksEach));
+    long stretch = Math.ceilDiv(Math.ceilDiv(tokens, wanted), STRETCH) * STRETCH;
+    return (int) Math.clamp(stretch, STRETCH, Integer.MAX_VALUE / STRETCH * STRETCH);
+  }
+
+  private void items(int sequence, int context, int stretch) {
+    int count = Math.ceilDiv(context, stretch);
+    // All about as long: the longest decides when the sequence is done.
+    int length = Math.ceilDiv(Math.ceilDiv(context, count), STRETCH) * STRETCH;
+    int first = itemSequence.count;
+    for (int from = 0; from < context; from += length) {
+      itemSequence.add(sequence);
+      itemFrom.add(from);
+      itemTo.add(Math.min(context, from + length));
+    }
+    int items = itemSequence.count - first;
+    if (items > 1) {
+      mergeSequence.add(sequence);
+      mergeFirst.add(first);
+      mergeItems.add(items);
+    }
+  }
+
+  /** Most items of a step of so many sequences, on any model. */
+  static int mostItems(int sequences, int multiprocessors) {
+    return 2 * sequences + BLOCKS_EACH * multiprocessors;
+  }
+}

@@ -1,0 +1,595 @@
+package dev.millrace.inference.backend.cuda;
+
+import dev.millrace.inference.backend.Backend;
+import dev.millrace.inference.backend.DeviceException;
+import dev.millrace.inference.backend.KvCache;
+import dev.millrace.inference.backend.Rotary;
+import dev.millrace.inference.backend.Sampled;
+import dev.millrace.inference.backend.Step;
+import dev.millrace.inference.backend.Tensor;
+import dev.millrace.inference.backend.Weight;
+import dev.millrace.inference.backend.cuda.CudaTensor.Type;
+import dev.millrace.inference.checkpoint.InvalidCheckpointException;
+import dev.millrace.inference.checkpoint.WeightData;
+import dev.millrace.inference.checkpoint.WeightFormat;
+import dev.millrace.inference.engine.Batch;
+import dev.millrace.inference.sampling.SamplingState;
+import dev.millrace.kernels.ActivationKernels;
+import dev.millrace.kernels.AttentionKernels;
+import dev.millrace.kernels.ConvertKernels;
+import dev.millrace.kernels.CublasLt;
+import dev.millrace.kernels.CudaException;
+import dev.millrace.kernels.Device;
+import dev.millrace.kernels.Event;
+import dev.millrace.kernels.NormKernels;
+import dev.millrace.kernels.Rows;
+import dev.millrace.kernels.SamplingKernels;
+import dev.millrace.kernels.Stream;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Objects;
+import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * One GPU. Operations are given to one stream and return at once; the host waits for nothing but
+ * sampled tokens. All memory is taken when the backend opens. One thread at a time uses it; each
+ * calls {@link #makeCurrent} first.
+ *
+ * <p>Steps take turns at three buffers: two steps may be in flight while a third is prepared.
+ */
+public final class CudaBackend implements Backend {
+  private static final Logger LOG = LoggerFactory.getLogger(CudaBackend.class);
+  private static final int TURNS = 3;
+
+  private final Device device;
+  private final int multiprocessors;
+  private final List<AutoCloseable> owned = new ArrayList<>();
+  private final Stream stream;
+  private final GpuMemory memory;
+  private final NormKernels norms;
+  private final ActivationKernels activations;
+  private final AttentionKernels attentions;
+  private final SamplingKernels sampling;
+  private final ConvertKernels converts;
+  private final CublasLt products;
+  private final List<Turn> turns = new ArrayList<>();
+  private int turn;
+
+  private final Map<Rotary, Long> frequencies = new HashMap<>();
+  private final AttentionPlan plan = new AttentionPlan();
+  private final Scratch cos = new Scratch("the cosines of a step");
+  private final Scratch sin = new Scratch("the sines of a step");
+  private final Scratch partialValues = new Scratch("parts of attention");
+  private final Scratch partialWeights = new Scratch("weights of parts of attention");
+
+  private record Turn(StepBuffer buffer, Event sampled) {}
+
+  /** Memory for what a step makes on the way, as large as the largest step needed it. */
+  private final class Scratch {
+    private final String what;
+    private long address;
+    private long bytes;
+
+    Scratch(String what) {
+      this.what = what;
+    }
+
+    long of(long needed) {
+      if (needed > bytes) {
+        if (bytes > 0) {
+          memory.free(address);
+          bytes = 0;
+        }
+        address = memory.allocate(what, needed);
+        bytes = needed;
+      }
+      return address;
+    }
+  }
+
+  /**
+   * What a backend may use.
+   *
+   * @param device the GPU, 0 for the first
+   * @param memoryFraction of the GPU's free memory, above 0, at most 1
+   * @param libraries folder of NVIDIA's libraries, or null: where the system looks
+   */
+  public record Options(int device, double memoryFraction, @Nullable Path libraries) {
+    public Options {
+      if (device < 0) {
+        throw new IllegalArgumentException("device is " + device + ", it must be 0 or more");
+      }
+      if (!(memoryFraction > 0 && memoryFraction <= 1)) {
+        throw new IllegalArgumentException(
+            "memoryFraction is " + memoryFraction + ", it must be above 0 and at most 1");
+      }
+    }
+  }
+
+  /** GPUs of this machine that CUDA sees; 0 where there is no driver. */
+  public static int devices() {
+    return Device.count();
+  }
+
+  /**
+   * Opens a GPU and takes its memory.
+   *
+   * @throws DeviceException if it or the libraries cannot be used, or too little memory is free
+   */
+  public CudaBackend(Options options) {
+    try {
+      this.device = Device.open(options.device());
+      owned.add(device);
+      this.multiprocessors = device.multiprocessors();
+      if (device.capability() < 80) {
+        throw new DeviceException(
+            "%s has compute capability %.1f: the kernels need 8.0 or later (A100 and newer)"
+                .formatted(device.name(), device.capability() / 10.0));
+      }
+      this.stream = own(new Stream());
+      this.norms = own(new NormKernels());
+      this.activations = own(new ActivationKernels());
+      this.attentions = own(new AttentionKernels());
+      this.sampling = own(new SamplingKernels());
+      this.converts = own(new ConvertKernels());
+      this.memory = own(new GpuMemory(device, options.memoryFraction(), stream));
+      this.products =
+          own(
+              CublasLt.open(
+                  options.libraries(),
+                  memory.allocate("cuBLASLt's workspace", CublasLt.WORKSPACE_BYTES)));
+      for (int i = 0; i < TURNS; i++) {
+        turns.add(new Turn(own(new StepBuffer(memory, stream)), own(Event.blocking())));
+      }
+    } catch (CudaException e) {
+      close(owned);
+      throw new DeviceException("the GPU cannot be used: " + e.getMessage(), e);
+    } catch (RuntimeException | Error e) {
+      close(owned);
+      throw e;
+    }
+  }
+
+  private <T extends AutoCloseable> T own(T part) {
+    owned.add(part);
+    return part;
+  }
+
+  /** Lets the calling thread use the backend. */
+  void makeCurrent() {
+    device.makeCurrent();
+  }
+
+  /** Bytes in the largest free piece of memory. */
+  long freeBytes() {
+    return memory.largestFree();
+  }
+
+  /** Takes what steps of so many tokens and sequences need on the way, so that none does later. */
+  void reserve(int tokens, int sequences, int heads, int headDim) {
+    cos.of((long) tokens * headDim / 2 * Float.BYTES);
+    sin.of((long) tokens * headDim / 2 * Float.BYTES);
+    partials(AttentionPlan.mostItems(sequences, multiprocessors), heads, headDim);
+  }
+
+  @Override
+  public String describe() {
+    return "%s (device memory %s), %s"
+        .formatted(device.name(), DeviceArena.size(device.totalMemory()), products.name());
+  }
+
+  // Handles.
+
+  @Override
+  public Weight weight(WeightData matrix) {
+    long elements = (long) matrix.rows() * matrix.columns();
+    long address = memory.allocate("the weight " + matrix.name(), elements * Short.BYTES);
+    if (matrix.format() == WeightFormat.BF16) {
+      memory.upload(address, matrix.data());
+    } else {
+      convert(matrix, address);
+    }
+    return new CudaWeight(address, matrix.format(), matrix.rows(), matrix.columns());
+  }
+
+  private void convert(WeightData matrix, long to) {
+    boolean half = matrix.format() == WeightFormat.F16;
+    int width = half ? Short.BYTES : Float.BYTES;
+    long buffer = memory.allocate("a buffer for conversion", GpuMemory.stageBytes());
+    memory.uploadThrough(
+        buffer,
+        matrix.data(),
+        (offset, bytes) -> {
+          long at = to + offset / width * Short.BYTES;
+          if (half) {
+            converts.fromHalf(buffer, at, bytes / width, stream);
+          } else {
+            converts.fromFloat(buffer, at, bytes / width, stream);
+          }
+        });
+    memory.free(buffer);
+  }
+
+  @Override
+  public Tensor vector(WeightData vector) {
+    CudaTensor tensor = tensor("the vector " + vector.name(), 1, vector.rows(), Type.F32);
+    tensor.fromHost(vector.decode());
+    return tensor;
+  }
+
+  @Override
+  public Tensor tensor(int rows, int columns) {
+    return tensor("activations", rows, columns, Type.BF16);
+  }
+
+  @Override
+  public Tensor logits(int rows, int vocab) {
+    return tensor("logits", rows, vocab, Type.F32);
+  }
+
+  private CudaTensor tensor(String what, int rows, int columns, Type type) {
+    long bytes = Math.multiplyExact((long) rows * columns, type.bytes);
+    long address = memory.allocate("%s [%d, %d]".formatted(what, rows, columns), bytes);
+    memory.zero(address, bytes);
+    return new CudaTensor(memory, address, rows, columns, columns, type, true);
+  }
+
+  /** One row of all after another, so that one product can fill them. */
+  @Override
+  public List<Tensor> sideBySide(int rows, int... columns) {
+    int stride = Arrays.stream(columns).sum();
+    CudaTensor all = tensor("activations", rows, stride, Type.BF16);
+    List<Tensor> parts = new ArrayList<>();
+    long address = all.address();
+    for (int n : columns) {
+      parts.add(new CudaTensor(memory, address, rows, n, stride, Type.BF16, parts.isEmpty()));
+      address += (long) n * Short.BYTES;
+    }
+    return parts;
+  }
+
+  @Override
+  public void free(Tensor tensor) {
+    CudaTensor t = (CudaTensor) tensor;
+    if (t.owner()) {
+      memory.free(t.address());
+    }
+  }
+
+  @Override
+  public KvCache kvCache(List<Integer> kvHeads, int headDim, int blocks) {
+    if (!AttentionKernels.HEAD_DIMS.contains(headDim)) {
+      throw new InvalidCheckpointException(
+          "the CUDA backend has kernels for heads of %s numbers, not %d"
+              .formatted(AttentionKernels.HEAD_DIMS, headDim));
+    }
+    return new CudaKvCache(memory, kvHeads, headDim, blocks);
+  }
+
+  @Override
+  public Step begin(Batch batch, @Nullable Sampled previous) {
+    turns.get(turn).buffer.end();
+    turn = (turn + 1) % TURNS;
+    return new CudaStep(batch, turns.get(turn).buffer, (CudaSampled) previous);
+  }
+
+  // Operations.
+
+  @Override
+  public void embed(Step step, Weight table, Tensor out) {
+    CudaStep s = (CudaStep) step;
+    CudaWeight weight = (CudaWeight) table;
+    for (int t = 0; t < s.tokens(); t++) {
+      if (s.batch.tokenFrom[t] < 0) {
+        Objects.checkIndex(s.batch.tokens[t], weight.rows());
+      }
+    }
+    activations.embed(
+        s.tokens,
+        s.tokenFrom,
+        s.sampledBefore(),
+        weight.address(),
+        contiguous(out).address(),
+        s.tokens(),
+        weight.columns(),
+        stream);
+  }
+
+  @Override
+  public void rmsNorm(Tensor x, int rows, Tensor weight, float epsilon, Tensor out) {
+    if (rows > 0) {
+      norms.rmsNorm(
+          contiguous(x).address(),
+          floats(weight).address(),
+          contiguous(out).address(),
+          rows,
+          x.columns(),
+          epsilon,
+          stream);
+    }
+  }
+
+  @Override
+  public void addRmsNorm(Tensor x, Tensor y, int rows, Tensor weight, float epsilon, Tensor out) {
+    if (rows > 0) {
+      norms.addRmsNorm(
+          contiguous(x).address(),
+          contiguous(y).address(),
+          floats(weight).address(),
+          contiguous(out).address(),
+          rows,
+          x.columns(),
+          epsilon,
+          stream);
+    }
+  }
+
+  @Override
+  public void linear(Tensor x, int rows, Weight weight, @Nullable Tensor bias, Tensor out) {
+    CudaWeight w = (CudaWeight) weight;
+    multiply(x, rows, w.address(), w.rows(), w.columns(), (CudaTensor) out);
+    if (bias != null) {
+      activations.addBias(
+          halves(out).asRows(), floats(bias).address(), rows, out.columns(), stream);
+    }
+  }
+
+  private void multiply(Tensor x, int rows, long weight, int outputs, int inputs, CudaTensor out) {
+    CublasLt.Output type = out.type() == Type.F32 ? CublasLt.Output.F32 : CublasLt.Output.BF16;
+    products.multiply(
+        halves(x).asRows(), rows, weight, outputs, inputs, out.asRows(), type, stream);
+  }
+
+  @Override
+  public void qkv(Tensor x, int rows, Projection q, Projection k, Projection v) {
+    if (!together(x, rows, List.of(q, k, v))) {
+      Backend.super.qkv(x, rows, q, k, v);
+    }
+  }
+
+  @Override
+  public void gateUp(Tensor x, int rows, Projection gate, Projection up) {
+    if (together(x, rows, List.of(gate, up))) {
+      siluMul(gate.out(), up.out(), rows, gate.out());
+    } else {
+      Backend.super.gateUp(x, rows, gate, up);
+    }
+  }
+
+  /** Several projections as one, where weights follow one another and results lie side by side. */
+  private boolean together(Tensor x, int rows, List<Projection> parts) {
+    int outputs = 0;
+    for (int i = 0; i < parts.size(); i++) {
+      Projection part = parts.get(i);
+      CudaWeight weight = (CudaWeight) part.weight();
+      if (part.bias() != null) {
+        return false;
+      }
+      if (i > 0) {
+        CudaTensor before = (CudaTensor) parts.get(i - 1).out();
+        CudaTensor out = (CudaTensor) part.out();
+        if (((CudaWeight) parts.get(i - 1).weight()).end() != weight.address()
+            || before.address() + (long) before.columns() * Short.BYTES != out.address()
+            || before.stride() != out.stride()) {
+          return false;
+        }
+      }
+      outputs += weight.rows();
+    }
+    CudaWeight first = (CudaWeight) parts.getFirst().weight();
+    multiply(
+        x, rows, first.address(), outputs, first.columns(), (CudaTensor) parts.getFirst().out());
+    return true;
+  }
+
+  @Override
+  public void ropeAndStore(
+      Step step, Rotary rotary, Tensor q, Tensor k, Tensor v, KvCache cache, int layer) {
+    CudaStep s = (CudaStep) step;
+    CudaKvCache kv = (CudaKvCache) cache;
+    long bytes = (long) s.tokens() * rotary.pairs() * Float.BYTES;
+    long cosines = cos.of(bytes);
+    long sines = sin.of(bytes);
+    if (s.rotary != rotary) {
+      attentions.angles(
+          s.positions,
+          frequencies.computeIfAbsent(rotary, this::frequencies),
+          cosines,
+          sines,
+          s.tokens(),
+          rotary.pairs(),
+          rotary.scale(),
+          stream);
+      s.rotary = rotary;
+    }
+    if (halves(k).stride() != halves(v).stride()) {
+      throw new IllegalArgumentException("keys and values have rows of different strides");
+    }
+    attentions.ropeAndStore(
+        halves(q).asRows(),
+        halves(k).asRows(),
+        halves(v).address(),
+        cosines,
+        sines,
+        s.slots,
+        kv.layer(layer, q.columns() / kv.headDim()),
+        s.tokens(),
+        stream);
+  }
+
+  private long frequencies(Rotary rotary) {
+    double[] values = rotary.inverseFrequencies();
+    long bytes = (long) values.length * Double.BYTES;
+    long address = memory.allocate("the frequencies of a rotary embedding", bytes);
+    try (Arena arena = Arena.ofShared()) {
+      MemorySegment from = arena.allocateFrom(ValueLayout.JAVA_DOUBLE, values);
+      memory.upload(address, from);
+    }
+    return address;
+  }
+
+  @Override
+  public void attention(Step step, Tensor q, KvCache cache, int layer, Tensor out) {
+    CudaStep s = (CudaStep) step;
+    CudaKvCache kv = (CudaKvCache) cache;
+    int heads = q.columns() / kv.headDim();
+    AttentionKernels.Layer l = kv.layer(layer, heads);
+    CudaStep.Attention a =
+        s.attention.computeIfAbsent(
+            l.kvHeads(),
+            n -> {
+              plan.plan(s.batch, heads / n, n, multiprocessors);
+              return CudaStep.Attention.send(plan, s.buffer);
+            });
+    Rows queries = halves(q).asRows();
+    Rows results = halves(out).asRows();
+    if (a.tiles().count() > 0) {
+      attentions.prefill(queries, results, l, s.sequences, a.tiles(), stream);
+    }
+    if (a.items().count() > 0) {
+      AttentionKernels.Partials partials =
+          a.merges().count() > 0
+              ? partials(a.items().count(), heads, kv.headDim())
+              : new AttentionKernels.Partials(0, 0);
+      attentions.decode(queries, results, l, s.sequences, a.items(), partials, stream);
+      if (a.merges().count() > 0) {
+        attentions.merge(results, l, s.sequences, a.merges(), partials, stream);
+      }
+    }
+  }
+
+  private AttentionKernels.Partials partials(int items, int heads, int headDim) {
+    return new AttentionKernels.Partials(
+        partialValues.of(AttentionKernels.Partials.valueBytes(items, heads, headDim)),
+        partialWeights.of(AttentionKernels.Partials.weightBytes(items, heads)));
+  }
+
+  @Override
+  public void siluMul(Tensor gate, Tensor up, int rows, Tensor out) {
+    activations.siluMul(
+        halves(gate).asRows(),
+        halves(up).asRows(),
+        halves(out).asRows(),
+        rows,
+        gate.columns(),
+        stream);
+  }
+
+  @Override
+  public void add(Tensor x, Tensor y, int rows) {
+    activations.add(contiguous(x).address(), contiguous(y).address(), rows, x.columns(), stream);
+  }
+
+  @Override
+  public void logitRows(Step step, Tensor x, Tensor out) {
+    CudaStep s = (CudaStep) step;
+    if (s.logitRows() > 0) {
+      activations.gatherRows(
+          contiguous(x).address(),
+          s.logitRows,
+          contiguous(out).address(),
+          s.logitRows(),
+          x.columns(),
+          stream);
+    }
+  }
+
+  @Override
+  public Sampled sample(Step step, Tensor logits) {
+    CudaStep s = (CudaStep) step;
+    int rows = s.logitRows();
+    int vocab = logits.columns();
+    DrawPlan draws = new DrawPlan(s.batch, vocab);
+    StepBuffer.Region table = s.buffer.reserve(rows * SamplingKernels.DRAW_BYTES);
+    MemorySegment host = table.host();
+    for (int row = 0; row < rows; row++) {
+      draws.draws[row].write(host, row * SamplingKernels.DRAW_BYTES);
+    }
+    long seen = s.buffer.put(draws.seen.values, draws.seen.count);
+    long masked = s.buffer.put(draws.masked.values, draws.masked.count);
+    s.buffer.send();
+    StepBuffer.Region tokens = s.buffer.reserve((long) rows * Integer.BYTES);
+    StepBuffer.Region logprobs =
+        draws.logprobs ? s.buffer.reserve(rows * SamplingKernels.LOGPROBS_BYTES) : null;
+    Event there = turns.get(turn).sampled;
+    if (rows > 0) {
+      sampling.sample(
+          floats(logits).address(),
+          table.address(),
+          seen,
+          masked,
+          s.sampledBefore(),
+          tokens.address(),
+          logprobs == null ? 0 : logprobs.address(),
+          rows,
+          vocab,
+          stream);
+      tokens.fetch();
+      if (logprobs != null) {
+        logprobs.fetch();
+      }
+    }
+    there.record(stream);
+    SamplingState[] states = Arrays.copyOf(s.batch.sampling, rows);
+    return new CudaSampled(tokens, logprobs, states, there);
+  }
+
+  private static CudaTensor halves(Tensor tensor) {
+    return typed(tensor, Type.BF16);
+  }
+
+  private static CudaTensor floats(Tensor tensor) {
+    return typed(tensor, Type.F32);
+  }
+
+  private static CudaTensor contiguous(Tensor tensor) {
+    CudaTensor t = halves(tensor);
+    if (!t.contiguous()) {
+      throw new IllegalArgumentException("this operation takes no tensor that lies beside others");
+    }
+    return t;
+  }
+
+  private static CudaTensor typed(Tensor tensor, Type type) {
+    CudaTensor t = (CudaTensor) tensor;
+    if (t.type() != type) {
+      throw new IllegalArgumentException("the tensor holds " + t.type() + ", not " + type);
+    }
+    return t;
+  }
+
+  /** What cannot be freed any more, because the GPU broke, goes with the process. */
+  @Override
+  public void close() {
+    if (owned.isEmpty()) {
+      return;
+    }
+    try {
+      device.makeCurrent();
+      stream.synchronize();
+    } catch (CudaException e) {
+      LOG.debug("The GPU did not finish its work", e);
+    }
+    close(owned);
+  }
+
+  private static void close(List<AutoCloseable> parts) {
+    for (AutoCloseable part : parts.reversed()) {
+      try {
+        part.close();
+      } catch (Exception e) {
+        LOG.debug("The GPU did not take something back", e);
+      }
+    }
+    parts.clear();
+  }
+}

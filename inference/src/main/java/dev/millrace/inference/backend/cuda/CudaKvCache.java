@@ -1,0 +1,73 @@
+package dev.millrace.inference.backend.cuda;
+
+import dev.millrace.inference.backend.KvCache;
+import dev.millrace.kernels.AttentionKernels;
+import java.util.List;
+
+/** bfloat16 keys and values; the kernels say how a block lies. */
+final class CudaKvCache implements KvCache {
+  /** Tokens of a block. */
+  static final int BLOCK = AttentionKernels.BLOCK_TOKENS;
+
+  private final List<Integer> kvHeads;
+  private final int headDim;
+  private final int blocks;
+  private final long[] keys;
+  private final long[] values;
+
+  CudaKvCache(GpuMemory memory, List<Integer> kvHeads, int headDim, int blocks) {
+    this.kvHeads = List.copyOf(kvHeads);
+    this.headDim = headDim;
+    this.blocks = blocks;
+    this.keys = new long[kvHeads.size()];
+    this.values = new long[kvHeads.size()];
+    for (int layer = 0; layer < keys.length; layer++) {
+      long bytes =
+          Math.multiplyExact((long) kvHeads.get(layer) * headDim * Short.BYTES * BLOCK, blocks);
+      if (bytes > 0) {
+        keys[layer] = memory.allocate(what(blocks), bytes);
+        values[layer] = memory.allocate(what(blocks), bytes);
+      }
+    }
+  }
+
+  private static String what(int blocks) {
+    return "the KV cache of " + blocks + " blocks, for the keys or values of one layer,";
+  }
+
+  /** Bytes that a block costs, keys and values of all layers. */
+  static long blockBytes(List<Integer> kvHeads, int headDim) {
+    long heads = kvHeads.stream().mapToLong(Integer::longValue).sum();
+    return 2 * heads * headDim * Short.BYTES * BLOCK;
+  }
+
+  AttentionKernels.Layer layer(int layer, int heads) {
+    return new AttentionKernels.Layer(
+        keys[layer], values[layer], heads, kvHeads.get(layer), headDim);
+  }
+
+  @Override
+  public int layers() {
+    return kvHeads.size();
+  }
+
+  @Override
+  public int kvHeads(int layer) {
+    return kvHeads.get(layer);
+  }
+
+  @Override
+  public int headDim() {
+    return headDim;
+  }
+
+  @Override
+  public int blockSize() {
+    return BLOCK;
+  }
+
+  @Override
+  public int blocks() {
+    return blocks;
+  }
+}

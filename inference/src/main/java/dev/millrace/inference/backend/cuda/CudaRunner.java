@@ -1,0 +1,205 @@
+package dev.millrace.inference.backend.cuda;
+
+import dev.millrace.inference.backend.DeviceException;
+import dev.millrace.inference.backend.KvCache;
+import dev.millrace.inference.backend.Step;
+import dev.millrace.inference.checkpoint.BlockConfig;
+import dev.millrace.inference.checkpoint.ModelConfig;
+import dev.millrace.inference.engine.Batch;
+import dev.millrace.inference.engine.Runner;
+import dev.millrace.inference.engine.StepFailedException;
+import dev.millrace.inference.engine.StepHandle;
+import dev.millrace.inference.model.Model;
+import dev.millrace.inference.model.Models;
+import dev.millrace.kernels.CudaException;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.function.Function;
+import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * Runs a checkpoint's steps on a GPU, two deep: a step is given to the GPU while the one before it
+ * runs, and takes that one's tokens there. No thread of its own: {@link #submit} returns when the
+ * work is queued. Owns model, backend and mapped files; whoever opens it closes it, after the
+ * engine.
+ *
+ * <p>After an error that leaves the GPU unusable for this process every step fails, and the failure
+ * says so; other errors cost one step.
+ */
+public final class CudaRunner implements Runner {
+  private static final Logger LOG = LoggerFactory.getLogger(CudaRunner.class);
+  private static final int DEPTH = 2;
+
+  /** Tokens a KV block, whatever the model. */
+  public static final int BLOCK_SIZE = CudaKvCache.BLOCK;
+
+  /** Left free of KV blocks: for steps with larger tables than usual. */
+  private static final long SLACK = 192L << 20;
+
+  private final CudaBackend backend;
+  private final Model model;
+  private final KvCache cache;
+  private final Info info;
+  private int inFlight;
+  private boolean lost;
+  // What the step before draws; null after one that failed.
+  private @Nullable CudaSampled previous;
+
+  /**
+   * What a runner may use.
+   *
+   * @param backend the GPU and how much of it
+   * @param kvBlocks blocks of keys and values; 0: as many as the GPU's memory has room for
+   * @param maxTokens most query tokens of a step, at least 1
+   * @param maxSequences most sequences of a step, at least 1
+   */
+  public record Options(
+      CudaBackend.Options backend, int kvBlocks, int maxTokens, int maxSequences) {
+    public Options {
+      if (kvBlocks < 0 || maxTokens < 1 || maxSequences < 1) {
+        throw new IllegalArgumentException(
+            "kvBlocks must be 0 or more, maxTokens and maxSequences 1 or more: "
+                + List.of(kvBlocks, maxTokens, maxSequences));
+      }
+    }
+  }
+
+  /**
+   * Opens the folder of a Hugging Face checkpoint.
+   *
+   * @throws dev.millrace.inference.checkpoint.InvalidCheckpointException if the checkpoint is
+   *     damaged, incomplete or of a kind that is not supported
+   * @throws DeviceException if the GPU cannot be used or the model does not fit
+   */
+  public static CudaRunner open(Path folder, Options options) {
+    CudaRunner runner = open(options, backend -> Models.load(folder, backend));
+    LOG.info(
+        "Opened {} on {}: context {}, {} KV blocks of {} tokens",
+        folder,
+        runner.backend.describe(),
+        runner.info.maxContext(),
+        runner.info.blocks(),
+        BLOCK_SIZE);
+    return runner;
+  }
+
+  /** As {@link #open(Path, Options)}, with a model from elsewhere; the runner owns it. */
+  public static CudaRunner open(Options options, Function<CudaBackend, Model> load) {
+    CudaBackend backend = new CudaBackend(options.backend());
+    Model model = null;
+    try {
+      model = load.apply(backend);
+      return new CudaRunner(backend, model, options);
+    } catch (CudaException e) {
+      close(backend, model);
+      throw new DeviceException("the model could not be brought to the GPU: " + e.getMessage(), e);
+    } catch (RuntimeException | Error e) {
+      close(backend, model);
+      throw e;
+    }
+  }
+
+  private CudaRunner(CudaBackend backend, Model model, Options options) {
+    ModelConfig config = model.config();
+    this.backend = backend;
+    this.model = model;
+    model.reserve(options.maxTokens(), options.maxSequences());
+    backend.reserve(options.maxTokens(), options.maxSequences(), config.heads(), config.headDim());
+    int blocks = options.kvBlocks() > 0 ? options.kvBlocks() : blocks(config, backend.freeBytes());
+    this.cache = model.kvCache(blocks);
+    this.info =
+        new Info(
+            config.vocabSize(),
+            (int) Math.min(config.maxContext(), (long) blocks * BLOCK_SIZE),
+            BLOCK_SIZE,
+            blocks,
+            DEPTH);
+  }
+
+  /** Blocks that so many bytes hold, short of the slack. */
+  static int blocks(ModelConfig config, long bytes) {
+    List<Integer> kvHeads = config.blocks().stream().map(BlockConfig::kvHeads).toList();
+    long each = Math.max(1, CudaKvCache.blockBytes(kvHeads, config.headDim()));
+    long arrays = 2L * kvHeads.size() * DeviceArena.ALIGNMENT;
+    long blocks = (bytes - SLACK - arrays) / each;
+    if (blocks < 1) {
+      throw new DeviceException(
+          "the weights leave %s of the GPU's memory, too little for a KV cache: take a smaller model, or fewer tokens and sequences a step"
+              .formatted(DeviceArena.size(bytes)));
+    }
+    // Slots are ints.
+    return (int) Math.min(blocks, Integer.MAX_VALUE / BLOCK_SIZE);
+  }
+
+  @Override
+  public Info info() {
+    return info;
+  }
+
+  /** What the checkpoint says of its model. */
+  public ModelConfig config() {
+    return model.config();
+  }
+
+  @Override
+  public StepHandle submit(Batch batch) {
+    if (inFlight == DEPTH) {
+      throw new IllegalStateException(DEPTH + " steps are in flight already");
+    }
+    inFlight++;
+    CudaSampled sampled;
+    try {
+      sampled = compute(batch);
+    } catch (RuntimeException e) {
+      StepFailedException failure = failure(e);
+      return () -> {
+        inFlight--;
+        throw failure;
+      };
+    }
+    return () -> await(sampled);
+  }
+
+  private CudaSampled compute(Batch batch) {
+    if (lost) {
+      throw new IllegalStateException("the GPU broke in an earlier step");
+    }
+    CudaSampled before = previous;
+    // Should this step fail, the next must not take its tokens from the step before it.
+    previous = null;
+    backend.makeCurrent();
+    Step step = backend.begin(batch, before);
+    CudaSampled sampled = (CudaSampled) backend.sample(step, model.forward(step, cache));
+    previous = sampled;
+    return sampled;
+  }
+
+  private StepHandle.Result await(CudaSampled sampled) throws StepFailedException {
+    inFlight--;
+    try {
+      backend.makeCurrent();
+      return new StepHandle.Result(sampled.tokens(), sampled.logprobs());
+    } catch (RuntimeException e) {
+      throw failure(e);
+    }
+  }
+
+  private StepFailedException failure(RuntimeException cause) {
+    lost |= cause instanceof CudaException e && e.sticky();
+    return new StepFailedException("a step failed on the GPU: " + cause.getMessage(), cause, lost);
+  }
+
+  @Override
+  public void close() {
+    close(backend, model);
+  }
+
+  private static void close(CudaBackend backend, @Nullable Model model) {
+    backend.close();
+    if (model != null) {
+      model.close();
+    }
+  }
+}

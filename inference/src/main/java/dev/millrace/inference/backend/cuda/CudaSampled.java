@@ -1,0 +1,80 @@
+package dev.millrace.inference.backend.cuda;
+
+import dev.millrace.inference.api.TokenLogprob;
+import dev.millrace.inference.backend.Sampled;
+import dev.millrace.inference.sampling.Sampler;
+import dev.millrace.inference.sampling.SamplingState;
+import dev.millrace.kernels.Event;
+import dev.millrace.kernels.SamplingKernels;
+import java.lang.foreign.ValueLayout;
+import java.util.Arrays;
+import org.jspecify.annotations.Nullable;
+
+/**
+ * Tokens that the GPU drew. They stay there for the next step; the host has them once they were
+ * waited for.
+ */
+final class CudaSampled implements Sampled {
+  private final StepBuffer.Region drawn;
+  private final StepBuffer.@Nullable Region logprobRows;
+  private final Event there;
+  private final SamplingState[] states;
+  private int @Nullable [] tokens;
+  private @Nullable TokenLogprob[] logprobs = new TokenLogprob[0];
+
+  /**
+   * @param states of the rows, in order; each gets its token when the host has it
+   * @param there when the regions are on the host
+   */
+  CudaSampled(
+      StepBuffer.Region drawn,
+      StepBuffer.@Nullable Region logprobRows,
+      SamplingState[] states,
+      Event there) {
+    this.drawn = drawn;
+    this.logprobRows = logprobRows;
+    this.states = states;
+    this.there = there;
+  }
+
+  /** Of the tokens on the device. */
+  long address() {
+    return drawn.address();
+  }
+
+  @Override
+  public int[] tokens() {
+    int[] known = tokens;
+    if (known == null) {
+      there.synchronize();
+      known = drawn.host().toArray(ValueLayout.JAVA_INT_UNALIGNED);
+      tokens = known;
+      logprobs = readLogprobs(known);
+      for (int row = 0; row < known.length; row++) {
+        states[row].append(known[row]);
+      }
+    }
+    return known;
+  }
+
+  private @Nullable TokenLogprob[] readLogprobs(int[] drawnTokens) {
+    @Nullable TokenLogprob[] read = new TokenLogprob[drawnTokens.length];
+    if (logprobRows != null) {
+      for (int row = 0; row < read.length; row++) {
+        if (states[row].params().logprobs() >= 0 && drawnTokens[row] != Sampler.FAILED) {
+          SamplingKernels.Logprobs l =
+              SamplingKernels.Logprobs.read(
+                  logprobRows.host(), row * SamplingKernels.LOGPROBS_BYTES);
+          read[row] = new TokenLogprob(drawnTokens[row], l.chosen(), l.tokens(), l.values());
+        }
+      }
+    }
+    return read;
+  }
+
+  @Override
+  public @Nullable TokenLogprob[] logprobs() {
+    tokens();
+    return Arrays.copyOf(logprobs, logprobs.length);
+  }
+}

@@ -1,0 +1,81 @@
+// Rotary position embedding, and the way of keys and values into the paged cache.
+//
+// A layer's keys, and likewise its values, lie as [block][kvHead][16 tokens][headDim]: what one head
+// keeps of a block is contiguous.
+
+#include "element.cuh"
+
+constexpr int BLOCK_TOKENS = 16;
+
+// cos, sin: [tokens][pairs] of position * frequency, times scale. The angle is taken and reduced to
+// within half a turn in double, so that positions of millions keep their precision.
+extern "C" __global__ void rope_angles(const int *positions, const double *frequencies, float *cos,
+                                       float *sin, int tokens, int pairs, double scale) {
+  int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= tokens * pairs) {
+    return;
+  }
+  const double turn = 6.283185307179586476925;
+  double angle = positions[i / pairs] * frequencies[i % pairs];
+  float s, c;
+  sincosf(static_cast<float>(angle - turn * rint(angle / turn)), &s, &c);
+  cos[i] = static_cast<float>(c * scale);
+  sin[i] = static_cast<float>(s * scale);
+}
+
+// Turns eight pairs of a head: (j..j+7) and (half+j..half+j+7).
+__device__ __forceinline__ void turn(const bf16 *head, const float *cos, const float *sin, int half,
+                                     int j, bf16 *out) {
+  float low[VECTOR], high[VECTOR], c[VECTOR], s[VECTOR];
+  load8(head + j, low);
+  load8(head + half + j, high);
+  load8(cos + j, c);
+  load8(sin + j, s);
+#pragma unroll
+  for (int i = 0; i < VECTOR; i++) {
+    float x = low[i];
+    low[i] = x * c[i] - high[i] * s[i];
+    high[i] = high[i] * c[i] + x * s[i];
+  }
+  store8(out + j, low);
+  store8(out + half + j, high);
+}
+
+// One block a token. q: turned in place; k turned and v as it is: to the token's slot.
+extern "C" __global__ void rope_store(bf16 *q, const bf16 *k, const bf16 *v, const float *cos,
+                                      const float *sin, const int *slots, bf16 *keys, bf16 *values,
+                                      int heads, int kv_heads, int head_dim, int q_stride,
+                                      int kv_stride) {
+  size_t token = blockIdx.x;
+  int half = head_dim / 2;
+  int parts = half / VECTOR;
+  const float *c = cos + token * half;
+  const float *s = sin + token * half;
+  q += token * q_stride;
+  k += token * kv_stride;
+  v += token * kv_stride;
+  int slot = slots[token];
+  int block = slot / BLOCK_TOKENS;
+  int in_block = slot % BLOCK_TOKENS;
+  int q_units = heads * parts;
+  int k_units = kv_heads * parts;
+  for (int unit = threadIdx.x; unit < q_units + 2 * k_units; unit += blockDim.x) {
+    if (unit < q_units) {
+      bf16 *head = q + unit / parts * head_dim;
+      turn(head, c, s, half, unit % parts * VECTOR, head);
+      continue;
+    }
+    int index = (unit - q_units) % k_units;
+    int head = index / parts;
+    int j = index % parts * VECTOR;
+    size_t to = ((static_cast<size_t>(block) * kv_heads + head) * BLOCK_TOKENS + in_block) * head_dim;
+    if (unit < q_units + k_units) {
+      turn(k + head * head_dim, c, s, half, j, keys + to);
+    } else {
+      const bf16 *from = v + head * head_dim;
+      *reinterpret_cast<uint4 *>(values + to + j) = *reinterpret_cast<const uint4 *>(from + j);
+      *reinterpret_cast<uint4 *>(values + to + half + j) =
+          *reinterpret_cast<const uint4 *>(from + half + j);
+    }
+  }
+}

@@ -1,0 +1,244 @@
+package dev.millrace.kernels;
+
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+
+/**
+ * Launchers of {@code rope.cu} and {@code attention.cu}. Loaded into the current context by whoever
+ * closes it. Launches return before the kernels ran; the stream orders them.
+ */
+public final class AttentionKernels implements AutoCloseable {
+  /** Numbers of a head that there are kernels for. */
+  public static final List<Integer> HEAD_DIMS = List.of(16, 32, 48, 64, 96, 128);
+
+  /** Tokens of a block of the cache. */
+  public static final int BLOCK_TOKENS = 16;
+
+  /** Rows of a prefill tile: query tokens times the heads that share a KV head. */
+  public static final int TILE_ROWS = 128;
+
+  /** Query heads of one block of a decode. */
+  private static final int DECODE_ROWS = 16;
+
+  private static final int WARP = 32;
+  private static final int PREFILL_WARPS = 8;
+  private static final int PREFILL_TOKENS = 64;
+  private static final int DECODE_WARPS = 4;
+  private static final int DECODE_STAGES = 3;
+
+  /** What a row of shared memory is longer than a head. */
+  private static final int PADDING = 8;
+
+  private static final int ANGLE_THREADS = 256;
+  private static final int STORE_THREADS = 256;
+
+  private final KernelModule rope = KernelModule.load("rope");
+  private final KernelModule attention = KernelModule.load("attention");
+  private final KernelModule.Kernel angles = rope.kernel("rope_angles");
+  private final KernelModule.Kernel ropeStore = rope.kernel("rope_store");
+  private final KernelModule.Kernel merge = attention.kernel("merge");
+  private final Map<Integer, KernelModule.Kernel> prefill = new HashMap<>();
+  private final Map<Integer, KernelModule.Kernel> decode = new HashMap<>();
+
+  /**
+   * A layer's keys and values, each bfloat16 [block][kvHead][16][headDim].
+   *
+   * @param heads query heads, a multiple of kvHeads and at most {@link #TILE_ROWS} times as many
+   */
+  public record Layer(long keys, long values, int heads, int kvHeads, int headDim) {
+    public Layer {
+      if (!HEAD_DIMS.contains(headDim)) {
+        throw new IllegalArgumentException(
+            "heads of " + headDim + " numbers: there are kernels for " + HEAD_DIMS);
+      }
+      if (heads % kvHeads != 0 || heads / kvHeads > TILE_ROWS) {
+        throw new IllegalArgumentException(
+            heads + " query heads cannot share " + kvHeads + " KV heads here");
+      }
+    }
+
+    int group() {
+      return heads / kvHeads;
+    }
+
+    /** To base 2. */
+    float scale() {
+      return (float) (1 / (Math.log(2) * Math.sqrt(headDim)));
+    }
+  }
+
+  /**
+   * The sequences of a step, each int: queryStart [sequences + 1], contextLength [sequences],
+   * blockTable [sequences][maxBlocks].
+   */
+  public record Sequences(long queryStart, long contextLength, long blockTable, int maxBlocks) {}
+
+  /**
+   * Tiles of query tokens, each int [count]: of which sequence, and its first query token's index
+   * within the sequence's query. A tile has {@link #TILE_ROWS} / group tokens or what is left.
+   */
+  public record Tiles(long sequence, long token, int count) {}
+
+  /**
+   * Stretches of context of sequences with one query token, each int [count]: of which sequence,
+   * the positions [from, to). All of a sequence's follow one another; from is a multiple of 16.
+   */
+  public record Items(long sequence, long from, long to, int count) {}
+
+  /** Sequences of more than one item, each int [count]: which, its first item, its items. */
+  public record Merges(long sequence, long first, long items, int count) {}
+
+  /** Where the items of one call leave their results. */
+  public record Partials(long values, long weights) {
+    /** Bytes of the values of so many items. */
+    public static long valueBytes(int items, int heads, int headDim) {
+      return (long) items * heads * headDim * Float.BYTES;
+    }
+
+    /** Bytes of the weights of so many items. */
+    public static long weightBytes(int items, int heads) {
+      return (long) items * heads * Float.BYTES;
+    }
+  }
+
+  /**
+   * Loads the kernels.
+   *
+   * @throws CudaException if this build has none, or the driver refuses them
+   */
+  public AttentionKernels() {
+    for (int headDim : HEAD_DIMS) {
+      prefill.put(headDim, attention.kernel("prefill_" + headDim));
+      decode.put(headDim, attention.kernel("decode_" + headDim));
+    }
+  }
+
+  /**
+   * Cosines and sines of positions.
+   *
+   * @param positions int [tokens]
+   * @param frequencies double [pairs]
+   * @param cos float [tokens][pairs]
+   * @param sin likewise
+   */
+  public void angles(
+      long positions,
+      long frequencies,
+      long cos,
+      long sin,
+      int tokens,
+      int pairs,
+      double scale,
+      Stream stream) {
+    angles.with(positions).with(frequencies).with(cos).with(sin).with(tokens).with(pairs);
+    angles
+        .with(scale)
+        .launch(
+            Math.ceilDiv(Math.multiplyExact(tokens, pairs), ANGLE_THREADS), ANGLE_THREADS, stream);
+  }
+
+  /**
+   * Turns queries in place, and stores turned keys and values in the tokens' slots.
+   *
+   * @param q [tokens][heads][headDim]
+   * @param k [tokens][kvHeads][headDim]
+   * @param v as k, with the same stride
+   * @param slots int [tokens]
+   */
+  public void ropeAndStore(
+      Rows q,
+      Rows k,
+      long v,
+      long cos,
+      long sin,
+      long slots,
+      Layer layer,
+      int tokens,
+      Stream stream) {
+    ropeStore.with(q.address()).with(k.address()).with(v).with(cos).with(sin).with(slots);
+    ropeStore.with(layer.keys).with(layer.values).with(layer.heads).with(layer.kvHeads);
+    ropeStore.with(layer.headDim).with(q.stride()).with(k.stride());
+    ropeStore.launch(tokens, STORE_THREADS, stream);
+  }
+
+  /** Attention of sequences with several query tokens. */
+  public void prefill(
+      Rows q, Rows out, Layer layer, Sequences sequences, Tiles tiles, Stream stream) {
+    KernelModule.Kernel kernel = of(prefill, layer);
+    kernel.with(q.address()).with(layer.keys).with(layer.values).with(out.address());
+    sequences(kernel, sequences).with(tiles.sequence).with(tiles.token);
+    shape(kernel, sequences, layer, q, out);
+    kernel.launch(
+        tiles.count, layer.kvHeads, PREFILL_WARPS * WARP, prefillShared(layer.headDim), stream);
+  }
+
+  /** Attention of sequences with one query token; those of several items leave them to merge. */
+  public void decode(
+      Rows q,
+      Rows out,
+      Layer layer,
+      Sequences sequences,
+      Items items,
+      Partials partials,
+      Stream stream) {
+    KernelModule.Kernel kernel = of(decode, layer);
+    kernel.with(q.address()).with(layer.keys).with(layer.values).with(out.address());
+    kernel.with(partials.values).with(partials.weights);
+    sequences(kernel, sequences).with(items.sequence).with(items.from).with(items.to);
+    shape(kernel, sequences, layer, q, out);
+    kernel.launch(
+        items.count,
+        layer.kvHeads * decodeParts(layer.group()),
+        DECODE_WARPS * WARP,
+        decodeShared(layer.headDim),
+        stream);
+  }
+
+  /** Puts the items of sequences together. */
+  public void merge(
+      Rows out, Layer layer, Sequences sequences, Merges merges, Partials partials, Stream stream) {
+    merge.with(partials.values).with(partials.weights).with(out.address());
+    merge.with(sequences.queryStart).with(merges.sequence).with(merges.first).with(merges.items);
+    merge.with(layer.heads).with(layer.headDim).with(out.stride());
+    merge.launch(merges.count, layer.heads, layer.headDim, 0, stream);
+  }
+
+  private static KernelModule.Kernel sequences(KernelModule.Kernel kernel, Sequences s) {
+    return kernel.with(s.queryStart).with(s.contextLength).with(s.blockTable);
+  }
+
+  private static void shape(KernelModule.Kernel kernel, Sequences s, Layer l, Rows q, Rows out) {
+    kernel.with(s.maxBlocks).with(l.kvHeads).with(l.group()).with(q.stride()).with(out.stride());
+    kernel.with(l.scale());
+  }
+
+  private static KernelModule.Kernel of(Map<Integer, KernelModule.Kernel> kernels, Layer layer) {
+    KernelModule.Kernel kernel = kernels.get(layer.headDim);
+    if (kernel == null) {
+      throw new IllegalArgumentException("no kernel for heads of " + layer.headDim);
+    }
+    return kernel;
+  }
+
+  /** Blocks of a decode that share a KV head's query heads. */
+  static int decodeParts(int group) {
+    return Math.ceilDiv(group, DECODE_ROWS);
+  }
+
+  /** Bytes of shared memory: two tiles of keys, two of values. */
+  static int prefillShared(int headDim) {
+    return 2 * 2 * PREFILL_TOKENS * (headDim + PADDING) * Short.BYTES;
+  }
+
+  /** Bytes of shared memory: a pipeline of keys and values for each warp. */
+  static int decodeShared(int headDim) {
+    return DECODE_WARPS * DECODE_STAGES * 2 * BLOCK_TOKENS * (headDim + PADDING) * Short.BYTES;
+  }
+
+  @Override
+  public void close() {
+    rope.close();
+    attention.close();
+  }
+}

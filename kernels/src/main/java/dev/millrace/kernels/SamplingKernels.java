@@ -1,0 +1,155 @@
+package dev.millrace.kernels;
+
+import java.lang.foreign.MemoryLayout;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.StructLayout;
+import java.lang.foreign.ValueLayout;
+
+/**
+ * The launcher of {@code sampling.cu}. Loaded into the current context by whoever closes it.
+ * Launches return before the kernels ran; the stream orders them.
+ */
+public final class SamplingKernels implements AutoCloseable {
+  /** Most of the likeliest tokens whose log-probabilities a row may ask for. */
+  public static final int MOST_LOGPROBS = 20;
+
+  /** What a row without a token says. */
+  public static final int FAILED = -1;
+
+  private static final int THREADS = 1024;
+
+  private static final StructLayout DRAW =
+      MemoryLayout.structLayout(
+          ValueLayout.JAVA_LONG.withName("stream"),
+          ValueLayout.JAVA_DOUBLE.withName("temperature"),
+          ValueLayout.JAVA_DOUBLE.withName("floor"),
+          ValueLayout.JAVA_DOUBLE.withName("topP"),
+          ValueLayout.JAVA_INT.withName("topK"),
+          ValueLayout.JAVA_INT.withName("logprobs"),
+          ValueLayout.JAVA_FLOAT.withName("repetition"),
+          ValueLayout.JAVA_FLOAT.withName("presence"),
+          ValueLayout.JAVA_FLOAT.withName("frequency"),
+          ValueLayout.JAVA_INT.withName("firstSeen"),
+          ValueLayout.JAVA_INT.withName("seen"),
+          ValueLayout.JAVA_INT.withName("pending"),
+          ValueLayout.JAVA_INT.withName("firstMasked"),
+          ValueLayout.JAVA_INT.withName("masked"));
+
+  /** Bytes of a {@link Draw}. */
+  public static final long DRAW_BYTES = DRAW.byteSize();
+
+  /** Bytes of a token seen: its id and its count, both int. */
+  public static final long SEEN_BYTES = 2 * Integer.BYTES;
+
+  private static final StructLayout LOGPROBS =
+      MemoryLayout.structLayout(
+          ValueLayout.JAVA_FLOAT.withName("chosen"),
+          ValueLayout.JAVA_INT.withName("count"),
+          MemoryLayout.sequenceLayout(MOST_LOGPROBS, ValueLayout.JAVA_INT).withName("tokens"),
+          MemoryLayout.sequenceLayout(MOST_LOGPROBS, ValueLayout.JAVA_FLOAT).withName("values"));
+
+  /** Bytes of a row's log-probabilities. */
+  public static final long LOGPROBS_BYTES = LOGPROBS.byteSize();
+
+  private final KernelModule module = KernelModule.load("sampling");
+  private final KernelModule.Kernel sample = module.kernel("sample");
+
+  /**
+   * How a row's token is drawn.
+   *
+   * @param stream of the position's noise
+   * @param temperature 0: the likeliest
+   * @param floor logarithm of min-p
+   * @param topP 1: off
+   * @param topK 0: off
+   * @param logprobs of how many likely tokens; -1: of none, nor of the one drawn
+   * @param firstSeen index of the first of {@code seen} tokens that penalties are for
+   * @param pending row of the step before whose token has been output on top of these, or -1
+   * @param firstMasked index of the first of {@code masked} tokens that may not be drawn
+   */
+  public record Draw(
+      long stream,
+      double temperature,
+      double floor,
+      double topP,
+      int topK,
+      int logprobs,
+      float repetition,
+      float presence,
+      float frequency,
+      int firstSeen,
+      int seen,
+      int pending,
+      int firstMasked,
+      int masked) {
+
+    /** Writes it where the device takes it from, {@link #DRAW_BYTES} bytes. */
+    public void write(MemorySegment to, long offset) {
+      to.set(ValueLayout.JAVA_LONG_UNALIGNED, offset + at("stream"), stream);
+      to.set(ValueLayout.JAVA_DOUBLE_UNALIGNED, offset + at("temperature"), temperature);
+      to.set(ValueLayout.JAVA_DOUBLE_UNALIGNED, offset + at("floor"), floor);
+      to.set(ValueLayout.JAVA_DOUBLE_UNALIGNED, offset + at("topP"), topP);
+      to.set(ValueLayout.JAVA_INT_UNALIGNED, offset + at("topK"), topK);
+      to.set(ValueLayout.JAVA_INT_UNALIGNED, offset + at("logprobs"), logprobs);
+      to.set(ValueLayout.JAVA_FLOAT_UNALIGNED, offset + at("repetition"), repetition);
+      to.set(ValueLayout.JAVA_FLOAT_UNALIGNED, offset + at("presence"), presence);
+      to.set(ValueLayout.JAVA_FLOAT_UNALIGNED, offset + at("frequency"), frequency);
+      to.set(ValueLayout.JAVA_INT_UNALIGNED, offset + at("firstSeen"), firstSeen);
+      to.set(ValueLayout.JAVA_INT_UNALIGNED, offset + at("seen"), seen);
+      to.set(ValueLayout.JAVA_INT_UNALIGNED, offset + at("pending"), pending);
+      to.set(ValueLayout.JAVA_INT_UNALIGNED, offset + at("firstMasked"), firstMasked);
+      to.set(ValueLayout.JAVA_INT_UNALIGNED, offset + at("masked"), masked);
+    }
+
+    private static long at(String field) {
+      return DRAW.byteOffset(MemoryLayout.PathElement.groupElement(field));
+    }
+  }
+
+  /** Log-probabilities of a row: of the token drawn, and of the likeliest ones, best first. */
+  public record Logprobs(float chosen, int[] tokens, float[] values) {
+    /** Reads what the device left. */
+    public static Logprobs read(MemorySegment from, long offset) {
+      int count = from.get(ValueLayout.JAVA_INT_UNALIGNED, offset + 4);
+      int[] tokens = new int[count];
+      float[] values = new float[count];
+      for (int i = 0; i < count; i++) {
+        tokens[i] = from.get(ValueLayout.JAVA_INT_UNALIGNED, offset + 8 + 4L * i);
+        values[i] =
+            from.get(ValueLayout.JAVA_FLOAT_UNALIGNED, offset + 8 + 4L * MOST_LOGPROBS + 4L * i);
+      }
+      return new Logprobs(from.get(ValueLayout.JAVA_FLOAT_UNALIGNED, offset), tokens, values);
+    }
+  }
+
+  /**
+   * Draws a token for each row.
+   *
+   * @param logits float [rows][vocab]; penalties and masks change them
+   * @param draws [rows] {@link Draw}
+   * @param seen pairs of int (token, count), by which the draws index; changed
+   * @param masked int tokens, by which the draws index
+   * @param previous int, what the step before drew; read only where a draw has one pending
+   * @param tokens int [rows], {@link #FAILED} where the logits are no numbers
+   * @param logprobs [rows] where the draws ask for some, else 0
+   */
+  public void sample(
+      long logits,
+      long draws,
+      long seen,
+      long masked,
+      long previous,
+      long tokens,
+      long logprobs,
+      int rows,
+      int vocab,
+      Stream stream) {
+    sample.with(logits).with(draws).with(seen).with(masked).with(previous).with(tokens);
+    sample.with(logprobs).with(vocab).launch(rows, THREADS, stream);
+  }
+
+  @Override
+  public void close() {
+    module.close();
+  }
+}
