@@ -13,7 +13,7 @@ public final class ConvertKernels implements AutoCloseable {
   private final KernelModule module = KernelModule.load("convert");
   private final KernelModule.Kernel fromFloat = module.kernel("f32_to_bf16");
   private final KernelModule.Kernel fromHalf = module.kernel("f16_to_bf16");
-  private final KernelModule.Kernel toFloat = module.kernel("bf16_to_f32");
+  private final KernelModule.Kernel random = module.kernel("random_bf16");
 
   /** float to bfloat16. */
   public void fromFloat(long in, long out, long count, Stream stream) {
@@ -25,9 +25,9 @@ public final class ConvertKernels implements AutoCloseable {
     launch(fromHalf, in, out, count, stream);
   }
 
-  /** bfloat16 to float. */
-  public void toFloat(long in, long out, long count, Stream stream) {
-    launch(toFloat, in, out, count, stream);
+  /** Fills with bfloat16 numbers in [-spread, spread) that the seed determines. */
+  public void random(long out, long count, long seed, float spread, Stream stream) {
+    random.with(out).with(count).with(seed).with(spread).launch(blocks(count), THREADS, stream);
   }
 
   private static void launch(

@@ -1,7 +1,9 @@
 package dev.millrace.inference.device;
 
+import java.nio.file.Path;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import org.jspecify.annotations.Nullable;
 
 /**
  * Where and in what formats to run a model. Formats are named as by people: {@code bf16}, {@code
@@ -13,6 +15,9 @@ import java.util.regex.Pattern;
  * @param kvDtype format of keys and values
  * @param threads of the CPU backend, at least 1
  * @param kvBlocks blocks of keys and values; 0: what the backend thinks sensible
+ * @param maxTokens most query tokens of a step, for which a card's memory is taken
+ * @param maxSequences most sequences of a step, likewise
+ * @param libraries folder of NVIDIA's libraries; null: where the system looks
  * @param warmUp whether opening returns only when the first step will be as fast as the rest
  */
 public record DeviceOptions(
@@ -22,11 +27,16 @@ public record DeviceOptions(
     String kvDtype,
     int threads,
     int kvBlocks,
+    int maxTokens,
+    int maxSequences,
+    @Nullable Path libraries,
     boolean warmUp) {
   /** Leaves a format to checkpoint and backend. */
   public static final String AUTO = "auto";
 
   private static final Pattern NAME = Pattern.compile("(cpu|cuda)(?::([0-9]{1,4}))?");
+  private static final int MAX_TOKENS = 2048;
+  private static final int MAX_SEQUENCES = 256;
 
   /**
    * A device with formats as they are, warm, all cores where it is the CPU.
@@ -42,22 +52,82 @@ public record DeviceOptions(
     }
     int number = name.group(2) == null ? 0 : Integer.parseInt(name.group(2));
     int cores = Runtime.getRuntime().availableProcessors();
-    return new DeviceOptions(name.group(1), number, AUTO, AUTO, cores, 0, true);
+    return new DeviceOptions(
+        name.group(1), number, AUTO, AUTO, cores, 0, MAX_TOKENS, MAX_SEQUENCES, null, true);
   }
 
   public DeviceOptions withFormats(String weights, String keysAndValues) {
-    return new DeviceOptions(backend, number, weights, keysAndValues, threads, kvBlocks, warmUp);
+    return new DeviceOptions(
+        backend,
+        number,
+        weights,
+        keysAndValues,
+        threads,
+        kvBlocks,
+        maxTokens,
+        maxSequences,
+        libraries,
+        warmUp);
   }
 
   public DeviceOptions withKvBlocks(int blocks) {
-    return new DeviceOptions(backend, number, dtype, kvDtype, threads, blocks, warmUp);
+    return new DeviceOptions(
+        backend,
+        number,
+        dtype,
+        kvDtype,
+        threads,
+        blocks,
+        maxTokens,
+        maxSequences,
+        libraries,
+        warmUp);
   }
 
   public DeviceOptions withThreads(int count) {
-    return new DeviceOptions(backend, number, dtype, kvDtype, count, kvBlocks, warmUp);
+    return new DeviceOptions(
+        backend,
+        number,
+        dtype,
+        kvDtype,
+        count,
+        kvBlocks,
+        maxTokens,
+        maxSequences,
+        libraries,
+        warmUp);
+  }
+
+  public DeviceOptions withSteps(int tokens, int sequences) {
+    return new DeviceOptions(
+        backend, number, dtype, kvDtype, threads, kvBlocks, tokens, sequences, libraries, warmUp);
+  }
+
+  public DeviceOptions withLibraries(@Nullable Path folder) {
+    return new DeviceOptions(
+        backend,
+        number,
+        dtype,
+        kvDtype,
+        threads,
+        kvBlocks,
+        maxTokens,
+        maxSequences,
+        folder,
+        warmUp);
   }
 
   public DeviceOptions withWarmUp(boolean warm) {
-    return new DeviceOptions(backend, number, dtype, kvDtype, threads, kvBlocks, warm);
+    return new DeviceOptions(
+        backend,
+        number,
+        dtype,
+        kvDtype,
+        threads,
+        kvBlocks,
+        maxTokens,
+        maxSequences,
+        libraries,
+        warm);
   }
 }

@@ -20,6 +20,7 @@ public final class Devices {
   public static ModelRunner open(Path folder, DeviceOptions options) {
     return switch (options.backend()) {
       case CpuDevice.NAME -> CpuDevice.open(folder, options);
+      case CudaDevice.NAME -> CudaDevice.open(folder, options);
       default -> throw unknown(options.backend());
     };
   }
@@ -33,6 +34,7 @@ public final class Devices {
   public static ModelRunner openRandom(Path config, long seed, DeviceOptions options) {
     return switch (options.backend()) {
       case CpuDevice.NAME -> CpuDevice.openRandom(config, seed, options);
+      case CudaDevice.NAME -> CudaDevice.openRandom(config, seed, options);
       default -> throw unknown(options.backend());
     };
   }
@@ -53,12 +55,13 @@ public final class Devices {
   public static Backend backend(DeviceOptions options) {
     return switch (options.backend()) {
       case CpuDevice.NAME -> CpuDevice.backend(options);
+      case CudaDevice.NAME -> CudaDevice.backend(options);
       default -> throw unknown(options.backend());
     };
   }
 
   private static UnsupportedOperationException unknown(String name) {
     return new UnsupportedOperationException(
-        "this build has no backend for %s, only the CPU's: use the device cpu".formatted(name));
+        "this build has no backend for %s: use the device cpu or cuda:N".formatted(name));
   }
 }

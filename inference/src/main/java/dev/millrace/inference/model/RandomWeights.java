@@ -3,7 +3,11 @@ package dev.millrace.inference.model;
 import dev.millrace.inference.backend.Backend;
 import dev.millrace.inference.backend.Tensor;
 import dev.millrace.inference.backend.Weight;
+import dev.millrace.inference.checkpoint.WeightData;
 import dev.millrace.inference.checkpoint.WeightFormat;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.util.Arrays;
 
 /**
@@ -20,11 +24,10 @@ record RandomWeights(long seed, WeightFormat format, Backend backend) implements
 
   @Override
   public Tensor vector(String name, int length) {
-    Tensor vector = backend.tensor(1, length);
     float[] numbers = new float[length];
     Arrays.fill(numbers, name.endsWith(".bias") ? 0 : 1);
-    vector.fromHost(numbers);
-    return vector;
+    MemorySegment data = Arena.ofAuto().allocateFrom(ValueLayout.JAVA_FLOAT, numbers);
+    return backend.vector(new WeightData(name, WeightFormat.F32, new int[] {length}, data));
   }
 
   @Override

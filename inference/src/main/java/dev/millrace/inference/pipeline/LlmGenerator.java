@@ -134,7 +134,7 @@ public final class LlmGenerator implements Generator {
     ModelText text = ModelText.open(folder, options.chatTemplate());
     Runner runner;
     try {
-      runner = Devices.open(folder, device);
+      runner = Devices.open(folder, device.withSteps(config.tokenBudget(), config.maxSequences()));
     } catch (RuntimeException | Error e) {
       text.close();
       throw e;

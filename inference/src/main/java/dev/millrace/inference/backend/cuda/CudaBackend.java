@@ -2,6 +2,7 @@ package dev.millrace.inference.backend.cuda;
 
 import dev.millrace.inference.backend.Backend;
 import dev.millrace.inference.backend.DeviceException;
+import dev.millrace.inference.backend.Gauge;
 import dev.millrace.inference.backend.KvCache;
 import dev.millrace.inference.backend.Rotary;
 import dev.millrace.inference.backend.Sampled;
@@ -35,6 +36,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
+import java.util.function.LongSupplier;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -217,6 +219,17 @@ public final class CudaBackend implements Backend {
           }
         });
     memory.free(buffer);
+  }
+
+  @Override
+  public Weight randomWeight(int rows, int columns, WeightFormat format, float spread, long seed) {
+    if (format != WeightFormat.BF16) {
+      throw new IllegalArgumentException("the CUDA backend makes up bf16 weights, no " + format);
+    }
+    long elements = (long) rows * columns;
+    long address = memory.allocate("a made-up weight", elements * Short.BYTES);
+    converts.random(address, elements, seed, spread, stream);
+    return new CudaWeight(address, format, rows, columns);
   }
 
   @Override
@@ -541,6 +554,22 @@ public final class CudaBackend implements Backend {
     there.record(stream);
     SamplingState[] states = Arrays.copyOf(s.batch.sampling, rows);
     return new CudaSampled(tokens, logprobs, states, there);
+  }
+
+  @Override
+  public void await() {
+    stream.synchronize();
+  }
+
+  /** Measures in memory that is free. */
+  @Override
+  public Gauge gauge() {
+    return gauge(CudaGauge.BYTES, () -> memory.allocate("a measurement", CudaGauge.BYTES), true);
+  }
+
+  /** Measures in memory that somebody lends, and overwrites it. */
+  Gauge gauge(long bytes, LongSupplier address, boolean free) {
+    return new CudaGauge(memory, products, converts, stream, bytes, address, free);
   }
 
   private static CudaTensor halves(Tensor tensor) {

@@ -2,6 +2,7 @@ package dev.millrace.inference.backend.cuda;
 
 import dev.millrace.inference.backend.KvCache;
 import dev.millrace.kernels.AttentionKernels;
+import java.util.Arrays;
 import java.util.List;
 
 /** bfloat16 keys and values; the kernels say how a block lies. */
@@ -39,6 +40,22 @@ final class CudaKvCache implements KvCache {
   static long blockBytes(List<Integer> kvHeads, int headDim) {
     long heads = kvHeads.stream().mapToLong(Integer::longValue).sum();
     return 2 * heads * headDim * Short.BYTES * BLOCK;
+  }
+
+  @Override
+  public long tokenBytes() {
+    return blockBytes(kvHeads, headDim) / BLOCK;
+  }
+
+  /** Where the first layer with attention keeps its keys; 0 if there is none. */
+  long first() {
+    return Arrays.stream(keys).filter(k -> k != 0).findFirst().orElse(0);
+  }
+
+  /** Bytes there. */
+  long firstBytes() {
+    int heads = kvHeads.stream().filter(n -> n > 0).findFirst().orElse(0);
+    return (long) heads * headDim * Short.BYTES * BLOCK * blocks;
   }
 
   AttentionKernels.Layer layer(int layer, int heads) {

@@ -1,20 +1,21 @@
 package dev.millrace.inference.backend.cuda;
 
 import dev.millrace.inference.backend.DeviceException;
-import dev.millrace.inference.backend.KvCache;
+import dev.millrace.inference.backend.Gauge;
 import dev.millrace.inference.backend.Step;
 import dev.millrace.inference.checkpoint.BlockConfig;
 import dev.millrace.inference.checkpoint.ModelConfig;
 import dev.millrace.inference.engine.Batch;
-import dev.millrace.inference.engine.Runner;
 import dev.millrace.inference.engine.StepFailedException;
 import dev.millrace.inference.engine.StepHandle;
+import dev.millrace.inference.model.Footprint;
 import dev.millrace.inference.model.Model;
+import dev.millrace.inference.model.ModelRunner;
+import dev.millrace.inference.model.ModelSource;
 import dev.millrace.inference.model.Models;
 import dev.millrace.kernels.CudaException;
 import java.nio.file.Path;
 import java.util.List;
-import java.util.function.Function;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -28,7 +29,7 @@ import org.slf4j.LoggerFactory;
  * <p>After an error that leaves the GPU unusable for this process every step fails, and the failure
  * says so; other errors cost one step.
  */
-public final class CudaRunner implements Runner {
+public final class CudaRunner implements ModelRunner {
   private static final Logger LOG = LoggerFactory.getLogger(CudaRunner.class);
   private static final int DEPTH = 2;
 
@@ -40,7 +41,7 @@ public final class CudaRunner implements Runner {
 
   private final CudaBackend backend;
   private final Model model;
-  private final KvCache cache;
+  private final CudaKvCache cache;
   private final Info info;
   private int inFlight;
   private boolean lost;
@@ -74,10 +75,15 @@ public final class CudaRunner implements Runner {
    * @throws DeviceException if the GPU cannot be used or the model does not fit
    */
   public static CudaRunner open(Path folder, Options options) {
-    CudaRunner runner = open(options, backend -> Models.load(folder, backend));
+    return open(new ModelSource.Folder(folder), options);
+  }
+
+  /** As {@link #open(Path, Options)}, of any source. */
+  public static CudaRunner open(ModelSource source, Options options) {
+    CudaRunner runner = load(source, options);
     LOG.info(
         "Opened {} on {}: context {}, {} KV blocks of {} tokens",
-        folder,
+        source,
         runner.backend.describe(),
         runner.info.maxContext(),
         runner.info.blocks(),
@@ -85,12 +91,11 @@ public final class CudaRunner implements Runner {
     return runner;
   }
 
-  /** As {@link #open(Path, Options)}, with a model from elsewhere; the runner owns it. */
-  public static CudaRunner open(Options options, Function<CudaBackend, Model> load) {
+  private static CudaRunner load(ModelSource source, Options options) {
     CudaBackend backend = new CudaBackend(options.backend());
     Model model = null;
     try {
-      model = load.apply(backend);
+      model = Models.load(source, backend);
       return new CudaRunner(backend, model, options);
     } catch (CudaException e) {
       close(backend, model);
@@ -108,7 +113,7 @@ public final class CudaRunner implements Runner {
     model.reserve(options.maxTokens(), options.maxSequences());
     backend.reserve(options.maxTokens(), options.maxSequences(), config.heads(), config.headDim());
     int blocks = options.kvBlocks() > 0 ? options.kvBlocks() : blocks(config, backend.freeBytes());
-    this.cache = model.kvCache(blocks);
+    this.cache = (CudaKvCache) model.kvCache(blocks);
     this.info =
         new Info(
             config.vocabSize(),
@@ -138,9 +143,25 @@ public final class CudaRunner implements Runner {
     return info;
   }
 
-  /** What the checkpoint says of its model. */
+  @Override
   public ModelConfig config() {
     return model.config();
+  }
+
+  @Override
+  public Footprint footprint() {
+    return model.footprint(cache);
+  }
+
+  @Override
+  public Gauge gauge() {
+    backend.makeCurrent();
+    return backend.gauge(cache.firstBytes(), cache::first, false);
+  }
+
+  @Override
+  public String describe() {
+    return backend.describe();
   }
 
   @Override
