@@ -21,7 +21,7 @@ class FatbinTest {
   private static final int CHIP_SPECIFIC = 1 << 20;
 
   @ParameterizedTest
-  @ValueSource(strings = {"norm", "activation"})
+  @ValueSource(strings = {"norm", "activation", "rope", "attention", "sampling", "convert"})
   void shouldHoldCodeForEachChipAndPtxForLaterOnes(String name) {
     assumeTrue(
         FatbinTest.class.getResource(name + ".fatbin") != null,

@@ -5,6 +5,10 @@ import static org.assertj.core.api.Assertions.assertThatCode;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
+import java.lang.foreign.MemorySegment;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.file.Path;
 import jcuda.driver.CUresult;
 import org.junit.jupiter.api.Test;
 
@@ -24,25 +28,90 @@ class LaunchTest {
   }
 
   @Test
-  void shouldRefuseAnEmptyShape() {
-    for (int[] shape : new int[][] {{0, 8}, {8, 0}, {-1, 8}, {8, -1}}) {
-      assertThatThrownBy(() -> new Shape(shape[0], shape[1]))
-          .isInstanceOf(IllegalArgumentException.class)
-          .hasMessageContaining(shape[0] + " rows of " + shape[1]);
+  void shouldSayThatTheProcessMustEndAfterSomeErrors() {
+    for (int result :
+        new int[] {CUresult.CUDA_ERROR_ILLEGAL_ADDRESS, CUresult.CUDA_ERROR_LAUNCH_FAILED}) {
+      assertThatThrownBy(() -> CudaException.check(result, "cuStreamSynchronize"))
+          .isInstanceOfSatisfying(CudaException.class, e -> assertThat(e.sticky()).isTrue())
+          .hasMessageContaining("must be started anew");
     }
-  }
-
-  @Test
-  void shouldCountMoreElementsThanAnIntHolds() {
-    assertThat(new Shape(1 << 20, 1 << 15).count()).isEqualTo(1L << 35);
+    assertThatThrownBy(
+            () -> CudaException.check(CUresult.CUDA_ERROR_OUT_OF_MEMORY, "cuMemAlloc", "9 bytes"))
+        .isInstanceOfSatisfying(CudaException.class, e -> assertThat(e.sticky()).isFalse())
+        .hasMessageContaining("cuMemAlloc(9 bytes)");
   }
 
   @Test
   void shouldCoverEveryElementWithFewBlocks() {
     assertThat(ActivationKernels.blocks(1)).isEqualTo(1);
-    assertThat(ActivationKernels.blocks(256)).isEqualTo(1);
-    assertThat(ActivationKernels.blocks(257)).isEqualTo(2);
-    assertThat(ActivationKernels.blocks(1L << 40)).isEqualTo(4096);
+    assertThat(ActivationKernels.blocks(2048)).isEqualTo(1);
+    assertThat(ActivationKernels.blocks(2049)).isEqualTo(2);
+    assertThat(ConvertKernels.blocks(1)).isEqualTo(1);
+    assertThat(ConvertKernels.blocks(257)).isEqualTo(2);
+    assertThat(ConvertKernels.blocks(1L << 40)).isEqualTo(4096);
+  }
+
+  @Test
+  void shouldMoveVectorsOnlyWhereAllRowsAllowIt() {
+    assertThat(new Rows(256, 64).aligned(64)).isTrue();
+    assertThat(new Rows(256, 64).aligned(60)).isFalse();
+    assertThat(new Rows(256, 60).aligned(56)).isFalse();
+    assertThat(new Rows(264, 64).aligned(64)).isFalse();
+  }
+
+  @Test
+  void shouldStayWithinTheSharedMemoryOfEveryChip() {
+    for (int headDim : AttentionKernels.HEAD_DIMS) {
+      // 163 KB on sm_80, 227 KB on sm_90, of which the kernels' own variables take little.
+      assertThat(AttentionKernels.prefillShared(headDim)).isLessThan(160 << 10);
+      assertThat(AttentionKernels.decodeShared(headDim)).isLessThan(160 << 10);
+      // The warps' shares are put together where the pipelines were.
+      assertThat(AttentionKernels.decodeShared(headDim))
+          .isGreaterThanOrEqualTo(4 * 16 * headDim * Float.BYTES);
+    }
+  }
+
+  @Test
+  void shouldRefuseHeadsThatThereIsNoKernelFor() {
+    assertThatThrownBy(() -> new AttentionKernels.Layer(0, 0, 4, 4, 80))
+        .hasMessageContaining("heads of 80 numbers");
+    assertThatThrownBy(() -> new AttentionKernels.Layer(0, 0, 6, 4, 64))
+        .hasMessageContaining("6 query heads cannot share 4 KV heads");
+  }
+
+  @Test
+  void shouldLookForTheLibraryWhereTheSettingSays() {
+    assertThat(CublasLt.places(Path.of("/x")))
+        .containsExactly("/x/libcublasLt.so.13", "/x/libcublasLt.so.12", "/x/libcublasLt.so");
+    assertThat(CublasLt.places(null)).startsWith("libcublasLt.so.13", "libcublasLt.so.12");
+    assertThatThrownBy(() -> CublasLt.open(Path.of("/nowhere"), 0))
+        .isInstanceOf(CudaException.class)
+        .hasMessageContaining("/nowhere/libcublasLt.so.13, /nowhere/libcublasLt.so.12");
+  }
+
+  @Test
+  void shouldTellTheLibraryHowAddressesAreAligned() {
+    assertThat(CublasLt.alignment(0x100000)).isEqualTo(256);
+    assertThat(CublasLt.alignment(0x100010 | 0x2000)).isEqualTo(16);
+    assertThat(CublasLt.alignment(0x100002)).isEqualTo(2);
+  }
+
+  @Test
+  void shouldWriteADrawAsTheKernelReadsIt() {
+    assertThat(SamplingKernels.DRAW_BYTES).isEqualTo(72);
+    assertThat(SamplingKernels.LOGPROBS_BYTES).isEqualTo(8 + 8 * SamplingKernels.MOST_LOGPROBS);
+    MemorySegment to = MemorySegment.ofArray(new byte[2 * 72]);
+    new SamplingKernels.Draw(7, 0.5, -2, 0.9, 3, 4, 1.5f, 2.5f, 3.5f, 5, 6, 8, 9, 10).write(to, 72);
+    ByteBuffer in = to.asByteBuffer().order(ByteOrder.nativeOrder()).position(72);
+    assertThat(in.getLong()).isEqualTo(7);
+    assertThat(new double[] {in.getDouble(), in.getDouble(), in.getDouble()})
+        .containsExactly(0.5, -2, 0.9);
+    assertThat(new int[] {in.getInt(), in.getInt()}).containsExactly(3, 4);
+    assertThat(new float[] {in.getFloat(), in.getFloat(), in.getFloat()})
+        .containsExactly(1.5f, 2.5f, 3.5f);
+    assertThat(new int[] {in.getInt(), in.getInt(), in.getInt(), in.getInt(), in.getInt()})
+        .containsExactly(5, 6, 8, 9, 10);
+    assertThat(in.hasRemaining()).isFalse();
   }
 
   @Test

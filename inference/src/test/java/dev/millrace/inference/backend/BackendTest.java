@@ -42,9 +42,14 @@ public abstract class BackendTest {
   /** A new backend; the test closes it. */
   protected abstract Backend open();
 
-  /** Largest error of an operation on float32 activations. */
+  /** Largest error of an operation; that of float32 activations unless overridden. */
   protected double tolerance() {
     return 1e-11;
+  }
+
+  /** What the backend keeps of a weight: all of it unless overridden. */
+  protected float kept(float weight) {
+    return weight;
   }
 
   @BeforeEach
@@ -74,7 +79,7 @@ public abstract class BackendTest {
               tensor(x, inputs),
               rows,
               backend.weight(weight),
-              bias == null ? null : tensor(bias, outputs),
+              bias == null ? null : vector(bias),
               out);
           check(
               "%s %d x %d x %d".formatted(format, rows, inputs, outputs),
@@ -100,7 +105,7 @@ public abstract class BackendTest {
         float[] y = out.toHost(rows);
         for (int o = 0; o < 40; o++) {
           assertThat(y[(rows - 1) * 40 + o])
-              .isEqualTo(weight.format().decode(weight.data(), (long) o * inputs + column));
+              .isEqualTo(kept(weight.format().decode(weight.data(), (long) o * inputs + column)));
         }
       }
     }
@@ -144,7 +149,7 @@ public abstract class BackendTest {
     TestSequence sequence = TestSequence.shuffled(new int[] {49, 0, 7, 7}, 0, SEED);
     Tensor out = backend.tensor(4, 72);
     backend.embed(begin(List.of(new Part(sequence, 0, 4))), backend.weight(table), out);
-    float[] all = table.decode();
+    float[] all = decoded(table);
     double[] expected = new double[4 * 72];
     for (int i = 0; i < expected.length; i++) {
       expected[i] = all[new int[] {49, 0, 7, 7}[i / 72] * 72 + i % 72];
@@ -159,7 +164,7 @@ public abstract class BackendTest {
         float[] x = gaussian(rows * n);
         float[] weight = gaussian(n);
         Tensor out = backend.tensor(rows, n);
-        backend.rmsNorm(tensor(x, n), rows, tensor(weight, n), 1e-5f, out);
+        backend.rmsNorm(tensor(x, n), rows, vector(weight), 1e-5f, out);
         check(rows + " x " + n, out.toHost(rows), norm(doubles(x), n, weight));
       }
     }
@@ -172,7 +177,7 @@ public abstract class BackendTest {
     float[] weight = gaussian(48);
     Tensor state = tensor(x, 48);
     Tensor out = backend.tensor(6, 48);
-    backend.addRmsNorm(state, tensor(y, 48), 6, tensor(weight, 48), 1e-5f, out);
+    backend.addRmsNorm(state, tensor(y, 48), 6, vector(weight), 1e-5f, out);
     double[] sum = IntStream.range(0, x.length).mapToDouble(i -> (double) x[i] + y[i]).toArray();
     check("sum", state.toHost(6), sum);
     check("norm", out.toHost(6), norm(sum, 48, weight));
@@ -220,7 +225,9 @@ public abstract class BackendTest {
       batch.sampling[s] =
           new SamplingState(SamplingParams.greedy(4), new int[2 - s], new int[0], new int[0]);
     }
-    Sampled sampled = backend.sample(backend.begin(batch, null), tensor(logits, vocab));
+    Tensor onDevice = backend.logits(2, vocab);
+    onDevice.fromHost(logits);
+    Sampled sampled = backend.sample(backend.begin(batch, null), onDevice);
     int best = 0;
     for (int i = 1; i < vocab; i++) {
       best = logits[i] > logits[best] ? i : best;
@@ -237,7 +244,7 @@ public abstract class BackendTest {
     Tensor out = backend.tensor(1, 8);
     backend.embed(backend.begin(next, sampled), backend.weight(table), out);
     assertThat(out.toHost(1))
-        .containsExactly(Arrays.copyOfRange(table.decode(), best * 8, best * 8 + 8));
+        .containsExactly(Arrays.copyOfRange(decoded(table), best * 8, best * 8 + 8));
   }
 
   // Attention.
@@ -407,12 +414,26 @@ public abstract class BackendTest {
     return tensor;
   }
 
+  private Tensor vector(float[] values) {
+    MemorySegment data = arena.allocateFrom(FLOAT, values);
+    return backend.vector(new WeightData("v", WeightFormat.F32, new int[] {values.length}, data));
+  }
+
+  /** Numbers that bfloat16 holds, so that it does not matter which type a backend computes with. */
   private float[] gaussian(int n) {
     float[] x = new float[n];
     for (int i = 0; i < n; i++) {
-      x[i] = (float) random.nextGaussian();
+      x[i] = Float.intBitsToFloat(Float.floatToIntBits((float) random.nextGaussian()) & 0xFFFF0000);
     }
     return x;
+  }
+
+  private float[] decoded(WeightData weight) {
+    float[] all = weight.decode();
+    for (int i = 0; i < all.length; i++) {
+      all[i] = kept(all[i]);
+    }
+    return all;
   }
 
   private WeightData bf16(int rows, int columns) {
@@ -440,11 +461,11 @@ public abstract class BackendTest {
   private static final ValueLayout.OfFloat FLOAT =
       ValueLayout.JAVA_FLOAT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
 
-  private static double[] product(
+  private double[] product(
       float[] x, int rows, WeightData weight, float @org.jspecify.annotations.Nullable [] bias) {
     int inputs = weight.columns();
     int outputs = weight.rows();
-    float[] w = weight.decode();
+    float[] w = decoded(weight);
     double[] y = new double[rows * outputs];
     for (int r = 0; r < rows; r++) {
       for (int o = 0; o < outputs; o++) {

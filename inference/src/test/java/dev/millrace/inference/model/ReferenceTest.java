@@ -19,10 +19,24 @@ import org.junit.jupiter.params.provider.ValueSource;
  * Small random checkpoints against the logits that transformers (Llama) and a plain torch network
  * (nemotron-nas) computed from the same files; see src/test/python/reference_checkpoints.py.
  */
-class ReferenceTest {
+public class ReferenceTest {
   static final Path CHECKPOINTS = Path.of("src/test/resources/checkpoints");
-  private static final double MOST_ERROR = 1e-4;
   private static final int BLOCKS = 20;
+
+  /** A new backend; the test closes it. */
+  protected Backend open() {
+    return new CpuBackend(2);
+  }
+
+  /** Largest relative error of a position's logits. */
+  protected double mostError() {
+    return 1e-4;
+  }
+
+  /** Positions of each checkpoint whose best token must be clear, by that error. */
+  protected int clearPositions() {
+    return 150;
+  }
 
   @ParameterizedTest
   @ValueSource(
@@ -47,19 +61,19 @@ class ReferenceTest {
       int best = best(expected, p * vocab, vocab, -1);
       int second = best(expected, p * vocab, vocab, best);
       double gap = expected[p * vocab + best] - expected[p * vocab + second];
-      if (gap > 2 * MOST_ERROR * norm(expected, p * vocab, vocab)) {
+      if (gap > 2 * mostError() * norm(expected, p * vocab, vocab)) {
         greedyChecked++;
         assertThat(best(actual, p * vocab, vocab, -1)).as("greedy at %d", p).isEqualTo(best);
       }
     }
-    assertThat(worst).as("largest relative error of a position").isLessThan(MOST_ERROR);
-    assertThat(greedyChecked).as("positions with a clear best").isGreaterThan(150);
+    assertThat(worst).as("largest relative error of a position").isLessThan(mostError());
+    assertThat(greedyChecked).as("positions with a clear best").isGreaterThan(clearPositions());
     System.out.printf("%s: largest relative error %.2e%n", name, worst);
   }
 
   /** Every position's logits, computed in chunks of uneven size over scattered blocks. */
-  private static float[] logits(Path folder, int[] tokens, int chunk) {
-    try (Backend backend = new CpuBackend(2);
+  private float[] logits(Path folder, int[] tokens, int chunk) {
+    try (Backend backend = open();
         Model model = Models.load(folder, backend)) {
       int vocab = model.config().vocabSize();
       KvCache cache = model.kvCache(BLOCKS);

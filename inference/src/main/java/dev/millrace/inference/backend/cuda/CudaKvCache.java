@@ -10,6 +10,7 @@ final class CudaKvCache implements KvCache {
   /** Tokens of a block. */
   static final int BLOCK = AttentionKernels.BLOCK_TOKENS;
 
+  private final GpuMemory memory;
   private final List<Integer> kvHeads;
   private final int headDim;
   private final int blocks;
@@ -17,6 +18,7 @@ final class CudaKvCache implements KvCache {
   private final long[] values;
 
   CudaKvCache(GpuMemory memory, List<Integer> kvHeads, int headDim, int blocks) {
+    this.memory = memory;
     this.kvHeads = List.copyOf(kvHeads);
     this.headDim = headDim;
     this.blocks = blocks;
@@ -34,6 +36,16 @@ final class CudaKvCache implements KvCache {
 
   private static String what(int blocks) {
     return "the KV cache of " + blocks + " blocks, for the keys or values of one layer,";
+  }
+
+  /** Gives the memory back before the backend closes. */
+  void free() {
+    for (int layer = 0; layer < keys.length; layer++) {
+      if (keys[layer] != 0) {
+        memory.free(keys[layer]);
+        memory.free(values[layer]);
+      }
+    }
   }
 
   /** Bytes that a block costs, keys and values of all layers. */

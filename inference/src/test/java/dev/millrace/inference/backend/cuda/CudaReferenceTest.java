@@ -1,0 +1,22 @@
+package dev.millrace.inference.backend.cuda;
+
+import dev.millrace.inference.backend.Backend;
+import dev.millrace.inference.model.ReferenceTest;
+
+class CudaReferenceTest extends ReferenceTest {
+  @Override
+  protected Backend open() {
+    return Gpu.open();
+  }
+
+  /** That of bfloat16 through a few layers. */
+  @Override
+  protected double mostError() {
+    return 3e-2;
+  }
+
+  @Override
+  protected int clearPositions() {
+    return 20;
+  }
+}

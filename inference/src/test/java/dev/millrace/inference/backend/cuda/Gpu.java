@@ -1,0 +1,35 @@
+package dev.millrace.inference.backend.cuda;
+
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
+
+import dev.millrace.kernels.Device;
+import java.util.concurrent.atomic.AtomicBoolean;
+
+/** The GPU of tests; without one they count as skipped. */
+public final class Gpu {
+  private static final AtomicBoolean HELD = new AtomicBoolean();
+
+  private Gpu() {}
+
+  /** Skips the test where there is no GPU or no kernels were built. */
+  public static void require() {
+    assumeTrue(Device.count() > 0, "this machine has no GPU with a CUDA driver");
+    assumeTrue(
+        Device.class.getResource("norm.fatbin") != null,
+        "this build has no kernels: nvcc was not found");
+    if (HELD.compareAndSet(false, true)) {
+      // Held to the end: making the context anew for each test would take longer than the tests.
+      Device.open(0);
+    }
+  }
+
+  /** A backend on a small part of the memory. */
+  public static CudaBackend open() {
+    require();
+    return new CudaBackend(options());
+  }
+
+  public static CudaBackend.Options options() {
+    return new CudaBackend.Options(0, 0.05, null);
+  }
+}
