@@ -2,7 +2,9 @@ package dev.millrace.inference.device;
 
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
+import dev.millrace.inference.backend.cuda.CudaBackend;
 import dev.millrace.inference.checkpoint.WeightFormat;
 import dev.millrace.inference.model.ModelRunner;
 import java.nio.file.Path;
@@ -59,5 +61,21 @@ class DevicesTest {
   void shouldReadTheNumberOfACard() {
     assertThat(DeviceOptions.of("cuda:3").number()).isEqualTo(3);
     assertThat(DeviceOptions.of("cuda")).isEqualTo(DeviceOptions.of("cuda:0"));
+  }
+
+  @Test
+  void shouldSayThatThereIsNoGpu() {
+    assumeTrue(CudaBackend.devices() == 0, "this machine has a GPU");
+    assertThatThrownBy(() -> Devices.open(FOLDER, DeviceOptions.of("cuda:0")))
+        .isInstanceOf(UnsupportedOperationException.class)
+        .hasMessage("CUDA finds no GPU here: install NVIDIA's driver, or use the device cpu");
+  }
+
+  @Test
+  void shouldSayWhichFormatsAGpuHas() {
+    assertThatThrownBy(
+            () -> Devices.open(FOLDER, DeviceOptions.of("cuda:0").withFormats("fp8", "auto")))
+        .isInstanceOf(UnsupportedOperationException.class)
+        .hasMessageContaining("bf16 alone, none of fp8");
   }
 }

@@ -45,7 +45,7 @@ public final class EngineBenchCommand implements Callable<Integer> {
     Logs.errorsOnly();
     Screen screen = new Screen(spec.commandLine().getOut());
     Load load = options.load(model.seed(), waiting);
-    try (ModelRunner runner = model.open(options.blocks())) {
+    try (ModelRunner runner = model.open(options.blocks(), options.engine())) {
       Ceilings ceilings = Ceilings.measure(runner.gauge(), runner.footprint().format());
       EngineReport report = bench(runner, load, ceilings).run();
       if (json) {

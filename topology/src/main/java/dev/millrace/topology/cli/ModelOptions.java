@@ -1,8 +1,10 @@
 package dev.millrace.topology.cli;
 
+import dev.millrace.inference.backend.DeviceException;
 import dev.millrace.inference.checkpoint.InvalidCheckpointException;
 import dev.millrace.inference.device.DeviceOptions;
 import dev.millrace.inference.device.Devices;
+import dev.millrace.inference.engine.EngineConfig;
 import dev.millrace.inference.model.ModelRunner;
 import dev.millrace.topology.Environment;
 import java.nio.file.Files;
@@ -118,7 +120,7 @@ final class ModelOptions {
    *
    * @throws Failures.CommandFailedException if it cannot be run; the message says why
    */
-  ModelRunner open(long neededBlocks) {
+  ModelRunner open(long neededBlocks, EngineConfig engine) {
     if (!madeUp() && !Files.isDirectory(path())) {
       throw new Failures.CommandFailedException(
           "there is no folder "
@@ -126,10 +128,13 @@ final class ModelOptions {
               + ": give a checkpoint with --model, or a shape with --config");
     }
     try {
+      DeviceOptions device =
+          device(neededBlocks).withSteps(engine.tokenBudget(), engine.maxSequences());
       return madeUp()
-          ? Devices.openRandom(path(), seed, device(neededBlocks))
-          : Devices.open(path(), device(neededBlocks));
+          ? Devices.openRandom(path(), seed, device)
+          : Devices.open(path(), device);
     } catch (InvalidCheckpointException
+        | DeviceException
         | UnsupportedOperationException
         | IllegalArgumentException e) {
       throw new Failures.CommandFailedException(Failures.describe(e), e);

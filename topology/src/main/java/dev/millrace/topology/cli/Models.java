@@ -1,6 +1,7 @@
 package dev.millrace.topology.cli;
 
 import dev.millrace.inference.api.Generator;
+import dev.millrace.inference.backend.DeviceException;
 import dev.millrace.inference.checkpoint.InvalidCheckpointException;
 import dev.millrace.inference.device.DeviceOptions;
 import dev.millrace.inference.engine.EngineConfig;
@@ -49,7 +50,7 @@ final class Models {
               .withThreads(engine.threads())
               .withKvBlocks(engine.kvBlocks()),
           LlmGenerator.Options.of(name));
-    } catch (UnsupportedOperationException e) {
+    } catch (UnsupportedOperationException | DeviceException e) {
       throw new ConfigException("engine.device is " + engine.device() + ": " + e.getMessage(), e);
     } catch (InvalidCheckpointException e) {
       throw new ConfigException(

@@ -9,10 +9,13 @@ class CudaBackendTest extends BackendTest {
     return Gpu.open();
   }
 
-  /** That of bfloat16 activations: 2^-9 for each rounding, squared, and a few of them. */
+  /**
+   * That of bfloat16 activations: 2^-9 for each rounding, squared, a few of them, and more where a
+   * bias cancels most of a sum that was rounded before.
+   */
   @Override
   protected double tolerance() {
-    return 6e-5;
+    return 2e-4;
   }
 
   @Override
