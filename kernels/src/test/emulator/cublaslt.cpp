@@ -1,0 +1,146 @@
+// The functions of cuBLASLt that the CUDA backend uses, as plain sums, strict about what they are
+// given. Types and codes are those of cublasLt.h.
+
+#include "cuda_bf16.h"
+
+namespace {
+constexpr int INVALID_VALUE = 7, NOT_SUPPORTED = 15;
+constexpr int R_32F = 0, R_16BF = 14, COMPUTE_32F = 68;
+void *const HANDLE = reinterpret_cast<void *>(11);
+
+struct Operation {
+  int transpose_a = 0;
+};
+struct Layout {
+  int type;
+  uint64_t rows, columns;
+  int64_t stride;
+};
+struct Preference {
+  uint64_t workspace = 0;
+  unsigned alignment[4] = {256, 256, 256, 256};
+};
+// The 64 bytes of an algorithm are the library's own.
+struct Heuristic {
+  uint64_t columns, alignment, rest[6];
+  size_t workspace;
+  int state;
+  float waves;
+  int reserved[4];
+};
+static_assert(sizeof(Heuristic) == 96, "as in cublasLt.h");
+
+float get(const void *p, int type, size_t i) {
+  return type == R_16BF ? __bfloat162float(static_cast<const __nv_bfloat16 *>(p)[i])
+                        : static_cast<const float *>(p)[i];
+}
+
+bool aligned(const void *p, uint64_t to) { return reinterpret_cast<uintptr_t>(p) % to == 0; }
+} // namespace
+
+extern "C" {
+int cublasLtCreate(void **handle) {
+  *handle = HANDLE;
+  return 0;
+}
+int cublasLtDestroy(void *handle) { return handle == HANDLE ? 0 : INVALID_VALUE; }
+int cublasLtMatmulDescCreate(Operation **operation, int compute, int scale) {
+  *operation = new Operation;
+  return compute == COMPUTE_32F && scale == R_32F ? 0 : INVALID_VALUE;
+}
+int cublasLtMatmulDescDestroy(Operation *operation) {
+  delete operation;
+  return 0;
+}
+int cublasLtMatmulDescSetAttribute(Operation *operation, int attribute, const void *value,
+                                   size_t bytes) {
+  constexpr int TRANSA = 3;
+  if (attribute != TRANSA || bytes != 4) {
+    return INVALID_VALUE;
+  }
+  operation->transpose_a = *static_cast<const int *>(value);
+  return 0;
+}
+int cublasLtMatrixLayoutCreate(Layout **layout, int type, uint64_t rows, uint64_t columns,
+                               int64_t stride) {
+  *layout = new Layout{type, rows, columns, stride};
+  return stride >= static_cast<int64_t>(rows) ? 0 : INVALID_VALUE;
+}
+int cublasLtMatrixLayoutDestroy(Layout *layout) {
+  delete layout;
+  return 0;
+}
+int cublasLtMatrixLayoutSetAttribute(Layout *layout, int attribute, const void *value,
+                                     size_t bytes) {
+  constexpr int COLS = 3;
+  if (attribute != COLS || bytes != 8) {
+    return INVALID_VALUE;
+  }
+  layout->columns = *static_cast<const uint64_t *>(value);
+  return 0;
+}
+int cublasLtMatmulPreferenceCreate(Preference **preference) {
+  *preference = new Preference;
+  return 0;
+}
+int cublasLtMatmulPreferenceDestroy(Preference *preference) {
+  delete preference;
+  return 0;
+}
+int cublasLtMatmulPreferenceSetAttribute(Preference *preference, int attribute, const void *value,
+                                         size_t bytes) {
+  constexpr int MAX_WORKSPACE_BYTES = 1, MIN_ALIGNMENT_A_BYTES = 5;
+  if (attribute == MAX_WORKSPACE_BYTES && bytes == 8) {
+    preference->workspace = *static_cast<const uint64_t *>(value);
+    return 0;
+  }
+  int matrix = attribute - MIN_ALIGNMENT_A_BYTES;
+  if (matrix < 0 || matrix > 3 || bytes != 4) {
+    return INVALID_VALUE;
+  }
+  preference->alignment[matrix] = *static_cast<const unsigned *>(value);
+  return 0;
+}
+int cublasLtMatmulAlgoGetHeuristic(void *handle, Operation *, Layout *, Layout *b, Layout *c,
+                                   Layout *d, Preference *preference, int wanted, Heuristic *found,
+                                   int *count) {
+  if (handle != HANDLE || wanted != 1 || c != d) {
+    return INVALID_VALUE;
+  }
+  *found = {};
+  found->columns = b->columns;
+  found->alignment = preference->alignment[0];
+  *count = 1;
+  return 0;
+}
+int cublasLtMatmul(void *handle, Operation *operation, const float *alpha, const void *a,
+                   Layout *a_layout, const void *b, Layout *b_layout, const float *beta,
+                   const void *c, Layout *, void *d, Layout *d_layout, const Heuristic *algorithm,
+                   void *workspace, size_t, void *) {
+  if (handle != HANDLE || *alpha != 1 || *beta != 0 || c != d || operation->transpose_a != 1 ||
+      workspace == nullptr || a_layout->rows != b_layout->rows ||
+      a_layout->columns != d_layout->rows || b_layout->columns != d_layout->columns) {
+    return INVALID_VALUE;
+  }
+  if (algorithm->columns != b_layout->columns || !aligned(a, algorithm->alignment) ||
+      !aligned(b, algorithm->alignment) || !aligned(d, algorithm->alignment)) {
+    return NOT_SUPPORTED;
+  }
+  for (uint64_t column = 0; column < d_layout->columns; column++) {
+    for (uint64_t row = 0; row < d_layout->rows; row++) {
+      float sum = 0;
+      for (uint64_t k = 0; k < a_layout->rows; k++) {
+        sum += get(a, a_layout->type, row * a_layout->stride + k) *
+               get(b, b_layout->type, column * b_layout->stride + k);
+      }
+      size_t at = column * d_layout->stride + row;
+      if (d_layout->type == R_16BF) {
+        static_cast<__nv_bfloat16 *>(d)[at] = __float2bfloat16_rn(sum);
+      } else {
+        static_cast<float *>(d)[at] = sum;
+      }
+    }
+  }
+  return 0;
+}
+}

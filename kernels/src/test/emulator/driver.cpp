@@ -1,0 +1,133 @@
+// The driver's functions that the CUDA backend uses, on the host's memory. Everything is done at
+// once; results are those of cuda.h.
+
+#include <chrono>
+
+#include "emulator.h"
+
+namespace {
+constexpr int INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, NOT_FOUND = 500;
+constexpr size_t MEMORY = static_cast<size_t>(40) << 30; // promised, not taken
+void *const STREAM = reinterpret_cast<void *>(7);
+
+int allocate(void **p, size_t bytes) {
+  return posix_memalign(p, 4096, bytes) == 0 ? 0 : OUT_OF_MEMORY;
+}
+} // namespace
+
+std::map<std::string, Kernel> &kernels() {
+  static std::map<std::string, Kernel> all;
+  return all;
+}
+
+typedef unsigned long long Address;
+
+extern "C" {
+int cuInit(unsigned) { return 0; }
+int cuDeviceGetCount(int *count) {
+  *count = 1;
+  return 0;
+}
+int cuDeviceGet(int *device, int ordinal) {
+  *device = ordinal;
+  return ordinal == 0 ? 0 : INVALID_DEVICE;
+}
+int cuDeviceGetName(char *name, int length, int) {
+  snprintf(name, length, "an emulated GPU");
+  return 0;
+}
+int cuDeviceGetAttribute(int *value, int attribute, int) {
+  constexpr int MULTIPROCESSORS = 16, MAJOR = 75;
+  *value = attribute == MAJOR ? 9 : attribute == MULTIPROCESSORS ? 4 : 0;
+  return 0;
+}
+int cuDevicePrimaryCtxRetain(void **context, int) {
+  *context = STREAM;
+  return 0;
+}
+int cuDevicePrimaryCtxRelease_v2(int) { return 0; }
+int cuDevicePrimaryCtxRelease(int) { return 0; }
+int cuCtxSetCurrent(void *) { return 0; }
+int cuMemGetInfo_v2(size_t *free, size_t *total) {
+  *free = *total = MEMORY;
+  return 0;
+}
+int cuMemAlloc_v2(Address *p, size_t bytes) { return allocate(reinterpret_cast<void **>(p), bytes); }
+int cuMemFree_v2(Address p) {
+  free(reinterpret_cast<void *>(p));
+  return 0;
+}
+int cuMemHostAlloc(void **p, size_t bytes, unsigned) { return allocate(p, bytes); }
+int cuMemFreeHost(void *p) {
+  free(p);
+  return 0;
+}
+int cuMemcpyHtoDAsync_v2(Address to, const void *from, size_t bytes, void *) {
+  memcpy(reinterpret_cast<void *>(to), from, bytes);
+  return 0;
+}
+int cuMemcpyDtoHAsync_v2(void *to, Address from, size_t bytes, void *) {
+  memcpy(to, reinterpret_cast<void *>(from), bytes);
+  return 0;
+}
+int cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, void *) {
+  memcpy(reinterpret_cast<void *>(to), reinterpret_cast<void *>(from), bytes);
+  return 0;
+}
+int cuMemsetD8Async(Address p, unsigned char value, size_t bytes, void *) {
+  memset(reinterpret_cast<void *>(p), value, bytes);
+  return 0;
+}
+int cuStreamCreate(void **stream, unsigned) {
+  *stream = STREAM;
+  return 0;
+}
+int cuStreamDestroy_v2(void *) { return 0; }
+int cuStreamSynchronize(void *) { return 0; }
+int cuEventCreate(void **event, unsigned) {
+  *event = new double(0);
+  return 0;
+}
+int cuEventDestroy_v2(void *event) {
+  delete static_cast<double *>(event);
+  return 0;
+}
+int cuEventRecord(void *event, void *) {
+  auto now = std::chrono::steady_clock::now().time_since_epoch();
+  *static_cast<double *>(event) = std::chrono::duration<double, std::milli>(now).count();
+  return 0;
+}
+int cuEventSynchronize(void *) { return 0; }
+int cuEventElapsedTime(float *millis, void *from, void *to) {
+  *millis = static_cast<float>(*static_cast<double *>(to) - *static_cast<double *>(from));
+  return 0;
+}
+int cuModuleLoadData(void **module, const void *) {
+  *module = STREAM;
+  return 0;
+}
+int cuModuleUnload(void *) { return 0; }
+int cuModuleGetFunction(void **function, void *, const char *name) {
+  auto found = kernels().find(name);
+  if (found == kernels().end()) {
+    return NOT_FOUND;
+  }
+  *function = &found->second;
+  return 0;
+}
+int cuFuncSetAttribute(void *, int attribute, int) {
+  constexpr int MAX_DYNAMIC_SHARED_SIZE_BYTES = 8;
+  return attribute == MAX_DYNAMIC_SHARED_SIZE_BYTES ? 0 : INVALID_VALUE;
+}
+int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                   unsigned bz, unsigned shared, void *stream, void **arguments, void **extra) {
+  bool valid = stream == STREAM && gx > 0 && gy > 0 && gy <= 65535 && gz == 1 && bx > 0 &&
+               bx <= 1024 && by == 1 && bz == 1 && shared <= (227 << 10) && extra == nullptr;
+  if (!valid) {
+    return INVALID_VALUE;
+  }
+  Kernel *kernel = static_cast<Kernel *>(function);
+  launch(gx, gy, bx, shared, [=] { (*kernel)(arguments); });
+  return 0;
+}
+}

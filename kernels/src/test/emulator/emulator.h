@@ -1,0 +1,27 @@
+#pragma once
+
+#include <map>
+#include <string>
+#include <utility>
+
+#include "cuda_bf16.h"
+
+// Runs a kernel on a grid of x times y blocks.
+void launch(unsigned x, unsigned y, int threads, size_t shared, std::function<void()> run);
+
+// Kernels by name, called with pointers to their arguments.
+typedef std::function<void(void **)> Kernel;
+std::map<std::string, Kernel> &kernels();
+
+template <typename... A, size_t... I>
+void call(void (*kernel)(A...), void **arguments, std::index_sequence<I...>) {
+  kernel(*static_cast<A *>(arguments[I])...);
+}
+
+template <typename... A>
+bool add_kernel(const char *name, void (*kernel)(A...)) {
+  kernels()[name] = [kernel](void **arguments) {
+    call(kernel, arguments, std::index_sequence_for<A...>());
+  };
+  return true;
+}

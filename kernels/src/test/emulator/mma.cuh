@@ -1,0 +1,80 @@
+// The emulated counterpart of kernels/cuda/mma.cuh.
+#pragma once
+
+#include "element.cuh"
+
+inline void require(bool holds, const char *what) {
+  if (!holds) {
+    fprintf(stderr, "emulator: %s\n", what);
+    abort();
+  }
+}
+
+inline float half_of(uint32_t pair, int which) {
+  return __bfloat162float({static_cast<uint16_t>(pair >> 16 * which)});
+}
+
+// Number (row, k) of A is in lane row % 8 * 4 + k % 8 / 2, (k, column) of B in column * 4 + k % 8 / 2.
+inline void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  struct Held {
+    uint32_t a[4], b[2];
+  } mine = {{a[0], a[1], a[2], a[3]}, {b0, b1}};
+  const Held *all = static_cast<const Held *>(warp_exchange(&mine, sizeof mine));
+  int lane = threadIdx.x % 32;
+  for (int i = 0; i < 4; i++) {
+    int row = lane / 4 + i / 2 * 8;
+    int column = lane % 4 * 2 + i % 2;
+    for (int k = 0; k < 16; k++) {
+      uint32_t x = all[row % 8 * 4 + k % 8 / 2].a[(row >= 8) + 2 * (k >= 8)];
+      uint32_t y = all[column * 4 + k % 8 / 2].b[k >= 8];
+      c[i] += half_of(x, k % 2) * half_of(y, k % 2);
+    }
+  }
+}
+
+inline void load(uint32_t (&r)[4], const void *row, bool transposed) {
+  const uint16_t *const *rows =
+      static_cast<const uint16_t *const *>(warp_exchange(&row, sizeof row));
+  int lane = threadIdx.x % 32;
+  for (int matrix = 0; matrix < 4; matrix++) {
+    uint32_t pair[2];
+    for (int i = 0; i < 2; i++) {
+      const uint16_t *from = rows[matrix * 8 + (transposed ? lane % 4 * 2 + i : lane / 4)];
+      require(reinterpret_cast<uintptr_t>(from) % 16 == 0, "ldmatrix of a misaligned row");
+      pair[i] = from[transposed ? lane / 4 : lane % 4 * 2 + i];
+    }
+    r[matrix] = pair[0] | pair[1] << 16;
+  }
+  __syncwarp();
+}
+
+inline void load_matrices(uint32_t (&r)[4], const void *row) { load(r, row, false); }
+inline void load_transposed(uint32_t (&r)[4], const void *row) { load(r, row, true); }
+
+// Happens when it is waited for, not before.
+inline void copy_async(void *to, const void *from, bool there) {
+  require(reinterpret_cast<uintptr_t>(to) % 16 == 0, "asynchronous copy to a misaligned address");
+  require(reinterpret_cast<uintptr_t>(from) % 16 == 0, "asynchronous copy from one");
+  begun_copies().back().push_back({to, from, there});
+}
+
+inline void commit_copies() { begun_copies().emplace_back(); }
+
+template <int left>
+inline void await_copies() {
+  auto &groups = begun_copies();
+  while (groups.size() > left + 1) {
+    for (const Copy &copy : groups.front()) {
+      if (copy.there) {
+        memcpy(copy.to, copy.from, 16);
+      } else {
+        memset(copy.to, 0, 16);
+      }
+    }
+    groups.erase(groups.begin());
+  }
+}
+
+inline uint32_t pack(float low, float high) {
+  return bits_as<uint32_t>(__floats2bfloat162_rn(low, high));
+}
