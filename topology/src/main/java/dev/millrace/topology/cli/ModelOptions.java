@@ -130,9 +130,7 @@ final class ModelOptions {
     try {
       DeviceOptions device =
           device(neededBlocks).withSteps(engine.tokenBudget(), engine.maxSequences());
-      return madeUp()
-          ? Devices.openRandom(path(), seed, device)
-          : Devices.open(path(), device);
+      return madeUp() ? Devices.openRandom(path(), seed, device) : Devices.open(path(), device);
     } catch (InvalidCheckpointException
         | DeviceException
         | UnsupportedOperationException
