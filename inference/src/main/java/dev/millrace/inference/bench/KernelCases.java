@@ -12,9 +12,13 @@ import dev.millrace.inference.backend.Weight;
 import dev.millrace.inference.bench.KernelCase.Prepared;
 import dev.millrace.inference.checkpoint.BlockConfig;
 import dev.millrace.inference.checkpoint.ModelConfig;
+import dev.millrace.inference.checkpoint.WeightData;
 import dev.millrace.inference.checkpoint.WeightFormat;
 import dev.millrace.inference.engine.Batch;
 import dev.millrace.inference.sampling.SamplingState;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
@@ -166,7 +170,9 @@ public final class KernelCases {
 
   private Prepared norm(Backend b, int sets, int rows, boolean add) {
     int n = config.hiddenSize();
-    Tensor weight = tensor(b, 1, n, 1);
+    MemorySegment numbers =
+        Arena.ofAuto().allocateFrom(ValueLayout.JAVA_FLOAT, RandomNumbers.vector(n, 1));
+    Tensor weight = b.vector(new WeightData("norm", WeightFormat.F32, new int[] {n}, numbers));
     List<Tensor> xs = each(sets, i -> tensor(b, rows, n, i));
     List<Tensor> ys = each(add ? sets : 0, i -> tensor(b, rows, n, ~i));
     List<Tensor> outs = each(sets, i -> b.tensor(rows, n));
@@ -357,7 +363,11 @@ public final class KernelCases {
               new int[0]);
     }
     Step step = b.begin(batch, null);
-    List<Tensor> logits = each(sets, i -> tensor(b, sequences, config.vocabSize(), i));
+    int vocab = config.vocabSize();
+    List<Tensor> logits = each(sets, i -> b.logits(sequences, vocab));
+    for (int i = 0; i < sets; i++) {
+      logits.get(i).fromHost(RandomNumbers.vector(Math.multiplyExact(sequences, vocab), i));
+    }
     return new Prepared(
         bytes(activations(logits.getFirst(), sequences)),
         i -> {

@@ -58,7 +58,7 @@ public final class StreamBenchCommand implements Callable<Integer> {
     Screen screen = new Screen(spec.commandLine().getOut());
     Load load = options.load(model.seed(), 0);
     try (TemporaryFolder folder = TemporaryFolder.create("millrace-bench-")) {
-      ModelRunner runner = model.open(options.blocks());
+      ModelRunner runner = model.open(options.blocks(), options.engine());
       EngineReport alone;
       int vocabSize = runner.info().vocabSize();
       String setup;
