@@ -15,8 +15,10 @@ import dev.millrace.inference.api.Prompt;
 import dev.millrace.inference.api.TraceOnly;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Queue;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
@@ -39,14 +41,17 @@ public final class SyntheticGenerator implements Generator {
 
   private final String model;
   private final double tokensPerSecond;
+  private final int most;
   private final Set<Run> runs = ConcurrentHashMap.newKeySet();
+  private final Queue<Run> waiting = new ConcurrentLinkedQueue<>();
   private final AtomicLong generated = new AtomicLong();
   private final @Nullable Thread stepper;
   private volatile boolean closed;
   private volatile long lastStep = System.nanoTime();
 
-  private SyntheticGenerator(String model, double tokensPerSecond) {
+  private SyntheticGenerator(String model, double tokensPerSecond, int most) {
     this.model = model;
+    this.most = most;
     this.tokensPerSecond = tokensPerSecond;
     stepper =
         Double.isInfinite(tokensPerSecond)
@@ -56,15 +61,20 @@ public final class SyntheticGenerator implements Generator {
 
   /** Answers each request before {@code submit} returns. */
   public static SyntheticGenerator atOnce(String model) {
-    return new SyntheticGenerator(model, Double.POSITIVE_INFINITY);
+    return new SyntheticGenerator(model, Double.POSITIVE_INFINITY, Integer.MAX_VALUE);
   }
 
   /** Gives every request this many tokens a second, however many there are. */
   public static SyntheticGenerator atRate(String model, double tokensPerSecond) {
+    return atRate(model, tokensPerSecond, Integer.MAX_VALUE);
+  }
+
+  /** The same to so many requests at once; the others wait for their turn. */
+  public static SyntheticGenerator atRate(String model, double tokensPerSecond, int most) {
     if (!(tokensPerSecond > 0)) {
       throw new IllegalArgumentException("tokensPerSecond must be above 0: " + tokensPerSecond);
     }
-    return new SyntheticGenerator(model, tokensPerSecond);
+    return new SyntheticGenerator(model, tokensPerSecond, most);
   }
 
   /** The token at a position of the answer. */
@@ -123,7 +133,7 @@ public final class SyntheticGenerator implements Generator {
     } else if (stepper == null) {
       run.advance(Integer.MAX_VALUE);
     } else {
-      runs.add(run);
+      waiting.add(run);
     }
     return run;
   }
@@ -131,8 +141,15 @@ public final class SyntheticGenerator implements Generator {
   private void step() {
     while (!closed) {
       long now = System.nanoTime();
+      while (runs.size() < most) {
+        Run next = waiting.poll();
+        if (next == null) {
+          break;
+        }
+        next.begin(now);
+      }
       for (Run run : runs) {
-        run.advance((int) ((now - run.started) * 1e-9 * tokensPerSecond));
+        run.advance((int) (run.seconds(now) * tokensPerSecond));
       }
       lastStep = System.nanoTime();
       java.util.concurrent.locks.LockSupport.parkNanos(STEP_NANOS);
@@ -142,13 +159,16 @@ public final class SyntheticGenerator implements Generator {
   @Override
   public Status status() {
     int running = runs.size();
-    return new Status(0, running, 0, running, 0, lastStep, generated.get(), null);
+    return new Status(waiting.size(), running, 0, running, 0, lastStep, generated.get(), null);
   }
 
   @Override
   public void close() {
     closed = true;
     for (Run run : runs) {
+      run.fail(Failure.CLOSED, "the generator is closed");
+    }
+    for (Run run = waiting.poll(); run != null; run = waiting.poll()) {
       run.fail(Failure.CLOSED, "the generator is closed");
     }
   }
@@ -158,7 +178,8 @@ public final class SyntheticGenerator implements Generator {
     private final GenerateRequest request;
     private final Consumer<GenerateEvent> listener;
     private final long hash;
-    private final long started = System.nanoTime();
+    private final long submitted = System.nanoTime();
+    private long started = submitted;
     private final int resumed;
     private int position;
     private boolean toldResumed;
@@ -179,6 +200,19 @@ public final class SyntheticGenerator implements Generator {
         }
       }
       return true;
+    }
+
+    /** Its turn has come, unless it has ended before. */
+    synchronized void begin(long now) {
+      if (!ended) {
+        started = now;
+        runs.add(this);
+      }
+    }
+
+    /** How long it has had its turn. */
+    synchronized double seconds(long now) {
+      return (now - started) * 1e-9;
     }
 
     /** Generates up to that many tokens of this attempt. */
@@ -216,7 +250,7 @@ public final class SyntheticGenerator implements Generator {
     private void end(FinishReason finish) {
       ended = true;
       runs.remove(this);
-      long nanos = System.nanoTime() - started;
+      long nanos = System.nanoTime() - submitted;
       tell(
           new Done(
               finish,
@@ -224,7 +258,7 @@ public final class SyntheticGenerator implements Generator {
               "",
               List.of(),
               new Usage(1, 0, position, 0),
-              new Timings(0, nanos, nanos),
+              new Timings(started - submitted, nanos, nanos),
               List.of()));
     }
 

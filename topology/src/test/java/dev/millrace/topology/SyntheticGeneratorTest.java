@@ -56,6 +56,28 @@ class SyntheticGeneratorTest {
   }
 
   @Test
+  void shouldLetNoMoreRunThanAllowed() throws Exception {
+    try (SyntheticGenerator generator = SyntheticGenerator.atRate("s", 1, 1)) {
+      Generation first = generator.submit(request(1000), events::add);
+      while (generator.status().running() < 1) {
+        TimeUnit.MILLISECONDS.sleep(1);
+      }
+      Generation second = generator.submit(request(1000), events::add);
+      Generation third = generator.submit(request(1000), events::add);
+      second.cancel();
+      assertThat(((Done) next()).finish()).isEqualTo(FinishReason.CANCELLED);
+      TimeUnit.MILLISECONDS.sleep(50);
+      assertThat(generator.status().running()).isEqualTo(1);
+      first.cancel();
+      assertThat(((Done) next()).finish()).isEqualTo(FinishReason.CANCELLED);
+      while (generator.status().running() < 1 || generator.status().waiting() > 0) {
+        TimeUnit.MILLISECONDS.sleep(1);
+      }
+      third.cancel();
+    }
+  }
+
+  @Test
   void shouldGiveTheSameBytesWhenResumed() throws Exception {
     int[] first = {
       SyntheticGenerator.token(SyntheticGenerator.hash(request(9)), 0),

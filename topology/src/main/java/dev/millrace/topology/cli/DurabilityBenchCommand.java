@@ -134,7 +134,8 @@ public final class DurabilityBenchCommand implements Callable<Integer> {
 
   private Rates measure(BenchCluster cluster, String name, boolean saves) throws Exception {
     Map<String, String> settings = new HashMap<>(group.settings());
-    settings.put("window.prompts", Integer.toString(sequences));
+    // Some more than run, so that the next one is there when one ends.
+    settings.put("window.prompts", Integer.toString(sequences + Math.max(64, sequences / 4)));
     settings.put("status.port", "0");
     if (!saves) {
       settings.put("progress.save.tokens", Integer.toString(Integer.MAX_VALUE));
@@ -145,9 +146,9 @@ public final class DurabilityBenchCommand implements Callable<Integer> {
     TopologyBench bench =
         new TopologyBench(config, i -> tokens / 2 + (int) (i * 2654435761L % (tokens + 1)));
     double time = seconds * (1 + RAMP) + 10;
-    bench.preload(sequences + (int) (time * tokensPerSecond / tokens));
+    bench.preload(2 * sequences + (int) (time * tokensPerSecond / tokens));
     try (SyntheticGenerator generator =
-            SyntheticGenerator.atRate("paced", (double) tokensPerSecond / sequences);
+            SyntheticGenerator.atRate("paced", (double) tokensPerSecond / sequences, sequences);
         Worker worker = new Worker(config, generator);
         HttpClient http = HttpClient.newHttpClient()) {
       worker.start();
