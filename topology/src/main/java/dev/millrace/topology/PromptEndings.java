@@ -380,7 +380,7 @@ final class PromptEndings {
     }
     String id = prompt.id();
     if (id != null) {
-      task.seen.takeCancel(id);
+      task.seen.forgetCancel(id);
     }
     task.forget(prompt);
   }

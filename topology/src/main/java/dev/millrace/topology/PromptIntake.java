@@ -207,7 +207,7 @@ final class PromptIntake {
     prompt.trace = services.tracing().process(prompt.record, accepted.id());
     task.named(prompt);
     endings.prepare(prompt);
-    if (task.seen.takeCancel(accepted.id())) {
+    if (task.seen.cancelled(accepted.id())) {
       endUnrun(prompt, CompletionFinish.CANCELLED);
     } else if (task.now() >= accepted.deadline()) {
       endUnrun(prompt, CompletionFinish.EXPIRED);

@@ -198,17 +198,22 @@ final class SeenIds {
     boolean dealtWith(long offset, byte[] value);
   }
 
-  /** Whether a cancel event came before this prompt. */
-  boolean takeCancel(String id) {
-    if (cancels.isEmpty()) {
-      return false;
+  /** Whether this prompt is to be cancelled. */
+  boolean cancelled(String id) {
+    return !cancels.isEmpty() && cancels.containsKey(hash(id));
+  }
+
+  /**
+   * Forgets that a prompt is to be cancelled. Only when its end is known to be durable: its record
+   * may be read again until then, and the cancel event will not.
+   */
+  void forgetCancel(String id) {
+    if (!cancels.isEmpty()) {
+      Hash hash = hash(id);
+      if (cancels.remove(hash) != null) {
+        store.delete(cancelKey(hash));
+      }
     }
-    Hash hash = hash(id);
-    if (cancels.remove(hash) == null) {
-      return false;
-    }
-    store.delete(cancelKey(hash));
-    return true;
   }
 
   /** Forgets what is older than the retention time or beyond the limit. */

@@ -13,11 +13,13 @@ import java.util.Set;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
+import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.common.errors.AuthenticationException;
 import org.apache.kafka.common.errors.AuthorizationException;
 import org.apache.kafka.streams.CloseOptions;
 import org.apache.kafka.streams.KafkaStreams;
 import org.apache.kafka.streams.StreamsConfig;
+import org.apache.kafka.streams.ThreadMetadata;
 import org.apache.kafka.streams.errors.MissingSourceTopicException;
 import org.apache.kafka.streams.errors.StreamsUncaughtExceptionHandler.StreamThreadExceptionResponse;
 import org.jspecify.annotations.Nullable;
@@ -69,6 +71,7 @@ public final class Worker implements AutoCloseable {
   private volatile @Nullable StatusServer status;
   private volatile @Nullable StreamsWatch watch;
   private volatile @Nullable WorkerHealth health;
+  private volatile @Nullable AbandonedTransactions abandoned;
 
   public Worker(WorkerConfig config, Generator generator) {
     this.config = config;
@@ -121,6 +124,17 @@ public final class Worker implements AutoCloseable {
       health =
           new WorkerHealth(
               config.stuckAfter(), System::nanoTime, generator::status, watching::look);
+      // Kafka Streams puts the process into these ids only where nobody chose them.
+      if (config.exactlyOnce() && !config.kafka().containsKey("client.id")) {
+        abandoned =
+            new AbandonedTransactions(
+                config,
+                Admin.create(ClientSettings.admin(config)),
+                () ->
+                    built.metadataForLocalThreads().stream()
+                        .map(ThreadMetadata::consumerClientId)
+                        .toList());
+      }
       built.setUncaughtExceptionHandler(this::threadDied);
       built.setStateListener((now, before) -> streamsBecame(now));
       if (config.statusPort() >= 0) {
@@ -181,6 +195,10 @@ public final class Worker implements AutoCloseable {
   }
 
   private synchronized void streamsBecame(KafkaStreams.State now) {
+    AbandonedTransactions transactions = abandoned;
+    if (now == KafkaStreams.State.REBALANCING && transactions != null) {
+      transactions.groupChanges();
+    }
     if (now == KafkaStreams.State.RUNNING && state == State.STARTING) {
       state = State.RUNNING;
     } else if (now == KafkaStreams.State.ERROR) {
@@ -363,6 +381,10 @@ public final class Worker implements AutoCloseable {
               .withGroupMembershipOperation(CloseOptions.GroupMembershipOperation.LEAVE_GROUP));
     }
     replyTopics.close();
+    AbandonedTransactions transactions = abandoned;
+    if (transactions != null) {
+      transactions.close();
+    }
     EventCodecs opened = codecs;
     if (opened != null) {
       opened.close();

@@ -2,6 +2,7 @@ package dev.millrace.topology;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import dev.millrace.schemas.CancelEvent;
 import dev.millrace.schemas.PromptEvent;
 import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
 import io.opentelemetry.api.OpenTelemetry;
@@ -143,6 +144,40 @@ class RetirementTest {
     // As where a flush failed while it was closed.
     marker.committed();
     assertThat(stored()).isEqualTo(1);
+  }
+
+  @Test
+  void shouldRememberACancelUntilItsPromptsEndIsDurable() {
+    context.setRecordMetadata(config.topics().cancels(), 0, 0);
+    processor.process(
+        new Record<>(
+            null,
+            codecs
+                .cancels
+                .serializer()
+                .serialize(
+                    config.topics().cancels(), CancelEvent.newBuilder().setPromptId("p").build()),
+            0));
+    marker.committed();
+    send(Harness.prompt("p").build(), 0);
+    assertThat(sentTo(Output.Sink.COMPLETION)).isEqualTo(1);
+    assertThat(seen.approximateNumEntries())
+        .as("a crash now would read the prompt again, and not the cancel")
+        .isEqualTo(1);
+    marker.committed();
+    tick();
+    assertThat(stored()).isZero();
+    assertThat(seenCancels()).isZero();
+  }
+
+  private long seenCancels() {
+    long count = 0;
+    try (var all = seen.all()) {
+      while (all.hasNext()) {
+        count += all.next().key.get()[0] == 'C' ? 1 : 0;
+      }
+    }
+    return count;
   }
 
   @Test

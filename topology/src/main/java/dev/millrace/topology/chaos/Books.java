@@ -24,6 +24,9 @@ import org.jspecify.annotations.Nullable;
  * it. Safe for several threads.
  */
 final class Books {
+  /** Number of a prompt that is sent before all others and does not count. */
+  static final int WARM_UP = 999_999;
+
   private static final int MOST_PROBLEMS = 40;
 
   private final Recovery recovery;
@@ -57,7 +60,9 @@ final class Books {
     int length;
     int hash;
     int tokens;
+    long takenMs;
     long writtenMs;
+    long arrivedMs;
     @Nullable Chunks chunks;
 
     Account(Planned plan) {
@@ -85,10 +90,11 @@ final class Books {
   }
 
   /** The broker has it. */
-  synchronized void taken(int number, int partition) {
+  synchronized void taken(int number, int partition, long takenMs) {
     Account account = accounts.get(number);
     if (account != null) {
       account.partition = partition;
+      account.takenMs = takenMs;
     }
   }
 
@@ -111,7 +117,7 @@ final class Books {
 
   private @Nullable Account account(String id, String what) {
     Account account = accounts.get(Planned.number(id));
-    if (account == null) {
+    if (account == null && Planned.number(id) != WARM_UP) {
       problem(what + " of '" + id + "', which was never sent");
     }
     return account;
@@ -211,6 +217,7 @@ final class Books {
   private void settle(Account account, ConsumerRecord<byte[], byte[]> source, long nowMs) {
     account.settled = true;
     account.writtenMs = source.timestamp();
+    account.arrivedMs = nowMs;
     settled++;
     if (account.partition >= 0) {
       recovery.arrived(account.partition, source.timestamp(), nowMs);
@@ -273,6 +280,22 @@ final class Books {
   synchronized boolean open(int number) {
     Account account = accounts.get(number);
     return account != null && !account.settled;
+  }
+
+  /**
+   * How long answered prompts took beyond the time that the engine needs for them, shortest first,
+   * in milliseconds.
+   *
+   * @param fromMs of those alone that the broker took from this time on
+   * @param toMs and before this one
+   */
+  synchronized List<Long> waits(double tokensPerSecond, long fromMs, long toMs) {
+    return accounts.values().stream()
+        .filter(a -> a.settled && a.finish == CompletionFinish.LENGTH && a.plan.againAtMs() == 0)
+        .filter(a -> a.takenMs >= fromMs && a.takenMs < toMs)
+        .map(a -> a.arrivedMs - a.takenMs - (long) (a.tokens * 1000 / tokensPerSecond))
+        .sorted()
+        .toList();
   }
 
   /** What was sent and has no outcome. */

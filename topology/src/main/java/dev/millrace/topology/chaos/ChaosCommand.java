@@ -1,13 +1,17 @@
 package dev.millrace.topology.chaos;
 
+import dev.millrace.topology.chaos.FaultPlan.Step;
 import dev.millrace.topology.cli.Logs;
 import dev.millrace.topology.local.TemporaryFolder;
 import java.io.PrintWriter;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.Callable;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
+import java.util.function.Function;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
@@ -84,9 +88,84 @@ public final class ChaosCommand implements Callable<Integer> {
 
   @Spec private CommandSpec spec;
 
+  private static final double TOKENS_PER_SECOND = 60;
+  private static final int LONGEST = 500;
+
   @Override
   public Integer call() throws InterruptedException {
     ChaosOptions options = options();
+    return run(options, FaultPlan.of(options), report -> List.of());
+  }
+
+  @Command(
+      name = "failover",
+      description = {
+        "Two workers, of which one is killed again and again: how long output stays away. Fails if",
+        "it is more than 12 s, or 6 s with the broker's settings of deploy/broker.properties."
+      })
+  int failover(
+      @Option(names = "--seed", paramLabel = "N", defaultValue = "1") long runSeed,
+      @Option(names = "--kills", paramLabel = "N", defaultValue = "4") int kills,
+      @Option(names = "--guarantee", paramLabel = "NAME", defaultValue = "at_least_once")
+          String runGuarantee,
+      @Option(names = "--protocol", paramLabel = "NAME", defaultValue = "classic")
+          String runProtocol,
+      @Option(names = "--stock", description = "A broker as it comes.") boolean stock)
+      throws InterruptedException {
+    check(runGuarantee, runProtocol);
+    ChaosOptions options =
+        Scenarios.failover(
+            runSeed,
+            kills,
+            runGuarantee,
+            runProtocol,
+            stock ? Scenarios.stock() : Scenarios.quick(runProtocol));
+    long limitMs = stock ? 12_000 : 6_000;
+    return run(
+        options,
+        FaultPlan.of(options),
+        report ->
+            report.killRecoveries().stream()
+                .filter(ms -> ms > limitMs)
+                .map(ms -> "output stayed away for " + ms + " ms, more than " + limitMs)
+                .toList());
+  }
+
+  @Command(
+      name = "rolling",
+      description = {
+        "Three workers under load, told to end and started again one after the other: how much",
+        "longer prompts wait. Fails if one waits more than 5 s longer than without."
+      })
+  int rolling(
+      @Option(names = "--seed", paramLabel = "N", defaultValue = "1") long runSeed,
+      @Option(names = "--guarantee", paramLabel = "NAME", defaultValue = "at_least_once")
+          String runGuarantee,
+      @Option(names = "--protocol", paramLabel = "NAME", defaultValue = "classic")
+          String runProtocol,
+      @Option(names = "--stock", description = "A broker as it comes.") boolean stock)
+      throws InterruptedException {
+    check(runGuarantee, runProtocol);
+    ChaosOptions options =
+        Scenarios.rolling(
+            runSeed,
+            runGuarantee,
+            runProtocol,
+            stock ? Scenarios.stock() : Scenarios.quick(runProtocol));
+    return run(
+        options,
+        FaultPlan.rolling(options, Fault.TERMINATE, Duration.ZERO),
+        report ->
+            report.longestWaitBeyondNormal() > 5_000
+                ? List.of(
+                    "a prompt waited "
+                        + report.longestWaitBeyondNormal()
+                        + " ms longer than before")
+                : List.of());
+  }
+
+  private int run(ChaosOptions options, List<Step> plan, Function<ChaosReport, List<String>> goals)
+      throws InterruptedException {
     PrintWriter out = spec.commandLine().getOut();
     TemporaryFolder folder = TemporaryFolder.create("millrace-chaos-");
     Logs.toFile(folder.path().resolve("chaos.log"));
@@ -97,6 +176,7 @@ public final class ChaosCommand implements Callable<Integer> {
       ChaosReport report =
           new ChaosRun(
                   options,
+                  plan,
                   folder.path(),
                   line -> {
                     out.println(line);
@@ -104,7 +184,8 @@ public final class ChaosCommand implements Callable<Integer> {
                   })
               .run();
       report.lines().forEach(out::println);
-      List<String> failures = report.failures();
+      List<String> failures = new ArrayList<>(report.failures());
+      failures.addAll(goals.apply(report));
       failures.forEach(failure -> out.println("FAILED: " + failure));
       good = failures.isEmpty();
       if (good) {
@@ -134,13 +215,17 @@ public final class ChaosCommand implements Callable<Integer> {
     folder.close();
   }
 
-  private ChaosOptions options() {
+  private void check(String guarantee, String protocol) {
     if (!guarantee.equals("at_least_once") && !guarantee.equals("exactly_once_v2")) {
       throw bad("--guarantee is at_least_once or exactly_once_v2, not '" + guarantee + "'");
     }
     if (!protocol.equals("classic") && !protocol.equals("streams")) {
       throw bad("--protocol is classic or streams, not '" + protocol + "'");
     }
+  }
+
+  private ChaosOptions options() {
+    check(guarantee, protocol);
     if (!(minutes >= 0.2 && minutes <= 1440)) {
       throw bad("--minutes is a number from 0.2 to 1440");
     }
@@ -157,9 +242,12 @@ public final class ChaosCommand implements Callable<Integer> {
         protocol,
         workers,
         rate,
-        60,
+        TOKENS_PER_SECOND,
+        LONGEST,
         faults == null || faults.isEmpty() ? List.of(Fault.values()) : faults,
-        Duration.ofSeconds(6));
+        Duration.ofSeconds(6),
+        Map.of(),
+        Map.of());
   }
 
   private ParameterException bad(String message) {

@@ -2,6 +2,7 @@ package dev.millrace.topology.chaos;
 
 import java.time.Duration;
 import java.util.List;
+import java.util.Map;
 
 /**
  * What a run is like. Prompts and faults follow from it alone, seed included.
@@ -12,8 +13,11 @@ import java.util.List;
  * @param workers processes that are to run all the time
  * @param rate prompts a second
  * @param tokensPerSecond that the engine gives each prompt
+ * @param longest answer, in tokens
  * @param faults those to choose from
  * @param gap shortest and longest pause between two faults are this and twice this
+ * @param broker settings that replace those of the local broker
+ * @param worker settings that replace those that the workers have otherwise
  */
 public record ChaosOptions(
     long seed,
@@ -23,13 +27,18 @@ public record ChaosOptions(
     int workers,
     double rate,
     double tokensPerSecond,
+    int longest,
     List<Fault> faults,
-    Duration gap) {
+    Duration gap,
+    Map<String, String> broker,
+    Map<String, String> worker) {
   /** The name of the model that the workers serve. */
   static final String MODEL = "synthetic";
 
   public ChaosOptions {
     faults = List.copyOf(faults);
+    broker = Map.copyOf(broker);
+    worker = Map.copyOf(worker);
   }
 
   boolean exactlyOnce() {

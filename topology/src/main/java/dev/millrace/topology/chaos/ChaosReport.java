@@ -17,14 +17,15 @@ public final class ChaosReport {
   /** A completion that was sent so shortly before a fault may not have been retired. */
   private static final long BEFORE_MS = 2_000;
 
-  /** So long after its end a fault may still move tasks. */
-  private static final long AFTER_MS = 10_000;
+  /** So long after its end a fault may still have effects. */
+  private static final long AFTER_MS = 3_000;
 
   private final ChaosOptions options;
   private final Books books;
   private final Recovery recovery;
   private final Faults faults;
   private final Regenerated regenerated;
+  private final List<Long> moves;
   private final List<Duplicate> unexplained;
 
   /**
@@ -50,13 +51,15 @@ public final class ChaosReport {
     this.recovery = recovery;
     this.faults = faults;
     this.regenerated = regenerated(places);
+    this.moves = places.stream().flatMap(place -> place.moves().stream()).toList();
     this.unexplained = books.duplicated().stream().filter(d -> !explained(d)).toList();
   }
 
   private boolean explained(Duplicate duplicate) {
     long at = duplicate.firstMs();
     return faults.windows().stream()
-        .anyMatch(w -> at >= w.fromMs() - BEFORE_MS && at <= w.toMs() + AFTER_MS);
+            .anyMatch(w -> at >= w.fromMs() - BEFORE_MS && at <= w.toMs() + AFTER_MS)
+        || moves.stream().anyMatch(moved -> at >= moved - BEFORE_MS && at <= moved + AFTER_MS);
   }
 
   private static Regenerated regenerated(List<WorkerPlace> places) {
@@ -95,6 +98,16 @@ public final class ChaosReport {
     return new Regenerated(total, again, most, mostElse);
   }
 
+  /** SIGKILLs to workers that had prompts in flight: the others show nothing. */
+  public int killsWithPromptsInFlight() {
+    return faults.killsInFlight();
+  }
+
+  /** Recovery times of the SIGKILLs, milliseconds, shortest first. */
+  public List<Long> killRecoveries() {
+    return recovery.times().getOrDefault(Fault.KILL, List.of());
+  }
+
   /** What is not as it must be; nothing, if all is. */
   public List<String> failures() {
     List<String> failures = new ArrayList<>();
@@ -114,7 +127,9 @@ public final class ChaosReport {
       failures.add(books.repeatedChunks() + " chunks came twice under exactly_once_v2");
     }
     if (!unexplained.isEmpty()) {
-      failures.add(unexplained.size() + " duplicates of outcomes that no fault was near");
+      failures.add(
+          unexplained.size()
+              + " duplicates of outcomes that no fault and no move of a task was near");
       for (Duplicate d : unexplained.subList(0, Math.min(20, unexplained.size()))) {
         failures.add(
             String.format(
@@ -154,7 +169,7 @@ public final class ChaosReport {
     add(
         lines,
         "duplicates",
-        "%d, of them %d near no fault",
+        "%d, of them %d near no fault and no move of a task",
         books.duplicated().size(),
         unexplained.size());
     add(
@@ -172,6 +187,7 @@ public final class ChaosReport {
         regenerated.total(),
         regenerated.most(),
         regenerated.mostElse());
+    add(lines, "tasks moved with prompts", "%d times", moves.size());
     add(
         lines,
         "faults",
@@ -179,6 +195,8 @@ public final class ChaosReport {
         faults.done(),
         faults.killsInFlight(),
         faults.diedByThemselves());
+    addWaits(lines, "wait before any fault", waits(0, firstFaultMs()));
+    addWaits(lines, "wait since the first", waits(firstFaultMs(), Long.MAX_VALUE));
     recovery
         .times()
         .forEach(
@@ -192,6 +210,38 @@ public final class ChaosReport {
                     at(times, 1),
                     times.size()));
     return lines;
+  }
+
+  /**
+   * How much longer the slowest prompt had to wait than the slowest one before the first fault.
+   *
+   * @return milliseconds
+   */
+  public long longestWaitBeyondNormal() {
+    List<Long> before = waits(0, firstFaultMs());
+    List<Long> since = waits(firstFaultMs(), Long.MAX_VALUE);
+    return before.isEmpty() || since.isEmpty() ? 0 : since.getLast() - before.getLast();
+  }
+
+  private long firstFaultMs() {
+    return faults.beganMs().stream().mapToLong(at -> at).min().orElse(Long.MAX_VALUE);
+  }
+
+  private List<Long> waits(long fromMs, long toMs) {
+    return books.waits(options.tokensPerSecond(), fromMs, toMs);
+  }
+
+  private static void addWaits(List<String> lines, String name, List<Long> waits) {
+    if (!waits.isEmpty()) {
+      add(
+          lines,
+          name,
+          "median %.2f s, p99 %.2f s, max %.2f s (%d)",
+          at(waits, 0.5),
+          at(waits, 0.99),
+          at(waits, 1),
+          waits.size());
+    }
   }
 
   private static double at(List<Long> sorted, double share) {

@@ -1,11 +1,12 @@
 package dev.millrace.topology.chaos;
 
+import dev.millrace.schemas.PromptEvent;
+import dev.millrace.schemas.RegistryUnavailableException;
 import dev.millrace.topology.chaos.FaultPlan.Step;
 import dev.millrace.topology.cli.EventClient;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
-import java.util.Map;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.FutureTask;
 import java.util.concurrent.TimeUnit;
@@ -14,15 +15,13 @@ import java.util.function.Consumer;
 /** One run from the first process to the verdict. For one thread. */
 public final class ChaosRun {
   private static final Duration QUIET = Duration.ofMinutes(3);
-  private static final Duration FIRST_ANSWER = Duration.ofSeconds(90);
+  private static final Duration FIRST_ANSWER = Duration.ofSeconds(180);
   private static final Duration AFTERWARDS = Duration.ofSeconds(2);
   private static final Duration POLL = Duration.ofMillis(100);
   private static final int MOST_NAMED = 20;
 
-  /** Number of the prompt that is sent before all others. */
-  private static final int WARM_UP = 999_999;
-
   private final ChaosOptions options;
+  private final List<Step> plan;
   private final Path folder;
   private final Consumer<String> out;
   private final Recovery recovery = new Recovery();
@@ -33,14 +32,18 @@ public final class ChaosRun {
    * @param out gets a line at a time
    */
   public ChaosRun(ChaosOptions options, Path folder, Consumer<String> out) {
+    this(options, FaultPlan.of(options), folder, out);
+  }
+
+  ChaosRun(ChaosOptions options, List<Step> plan, Path folder, Consumer<String> out) {
     this.options = options;
+    this.plan = List.copyOf(plan);
     this.folder = folder;
     this.out = out;
   }
 
   /** Runs it all and says what came of it. */
   public ChaosReport run() throws InterruptedException {
-    List<Step> plan = FaultPlan.of(options);
     out.accept(
         "seed %d: %s, %s protocol, %d workers, %.0f prompts/s for %.1f min, %d faults, from %s"
             .formatted(
@@ -55,17 +58,16 @@ public final class ChaosRun {
     for (Step step : plan) {
       out.accept("plan %7.1f s  %s".formatted(step.atMs() / 1e3, step));
     }
-    try (Stage stage = Stage.open(options, folder, Map.of(), Map.of());
+    try (Stage stage = Stage.open(options, folder);
         EventClient client = new EventClient(stage.config)) {
       for (WorkerPlace place : stage.places.subList(0, options.workers())) {
         place.start();
       }
-      return run(stage, client, plan);
+      return run(stage, client);
     }
   }
 
-  private ChaosReport run(Stage stage, EventClient client, List<Step> plan)
-      throws InterruptedException {
+  private ChaosReport run(Stage stage, EventClient client) throws InterruptedException {
     Load load = new Load(options);
     warmUp(stage, client);
     Sender sender = new Sender(options, load, books, client, System.currentTimeMillis());
@@ -109,14 +111,31 @@ public final class ChaosRun {
     }
   }
 
-  /** Waits until the workers answer: nothing is measured before. */
+  /**
+   * Waits until the workers answer: nothing is measured before. By then this side knows all schemas
+   * and asks the registry for nothing more.
+   */
   private void warmUp(Stage stage, EventClient client) throws InterruptedException {
-    Planned first = new Load(options).later(WARM_UP, 0, 0);
-    books.sending(first, null, 0);
-    var unused = client.send(first.event());
+    PromptEvent first = new Load(options).extra(Books.WARM_UP, Planned.Kind.STREAMED, 0).event();
     long deadline = System.nanoTime() + FIRST_ANSWER.toNanos();
-    while (books.settled() == 0) {
-      read(client);
+    boolean sent = false;
+    boolean answered = false;
+    boolean chunk = false;
+    while (!answered || !chunk) {
+      try {
+        if (!sent) {
+          var unused = client.send(first);
+          var unusedToo = client.cancel("nobody");
+          sent = true;
+        }
+        for (EventClient.Outcome outcome : client.poll(POLL)) {
+          answered |= outcome instanceof EventClient.Outcome.Completion;
+          chunk |= outcome instanceof EventClient.Outcome.Chunk;
+        }
+      } catch (RegistryUnavailableException e) {
+        // A machine that is busy with starting all this: again.
+        client.rewind();
+      }
       for (WorkerPlace place : stage.places) {
         if (place.died()) {
           throw new IllegalStateException(

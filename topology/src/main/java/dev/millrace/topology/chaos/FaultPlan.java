@@ -37,6 +37,16 @@ final class FaultPlan {
 
   private FaultPlan() {}
 
+  /** The same fault for each worker after the other, once prompts have flowed for a while. */
+  static List<Step> rolling(ChaosOptions options, Fault fault, Duration length) {
+    List<Step> steps = new ArrayList<>();
+    long pause = options.gap().toMillis();
+    for (int worker = 0; worker < options.workers(); worker++) {
+      steps.add(new Step(pause * (worker + 2), fault, worker, length, 0));
+    }
+    return steps;
+  }
+
   /** Goes through all kinds in an order of its own, then through all again. */
   static List<Step> of(ChaosOptions options) {
     Random random = new Random(options.seed());

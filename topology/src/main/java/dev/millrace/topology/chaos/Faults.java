@@ -32,6 +32,7 @@ final class Faults {
   private final Consumer<String> out;
   private final Map<Fault, Integer> done = new EnumMap<>(Fault.class);
   private final List<Window> windows = new ArrayList<>();
+  private final List<Long> began = new ArrayList<>();
   private int nextExtra = FIRST_EXTRA;
   private int killsInFlight;
   private int diedByThemselves;
@@ -60,6 +61,7 @@ final class Faults {
       supervise(step.atMs() - sender.now());
       out.accept("%7.1f s  %s".formatted(sender.now() / 1e3, step));
       long from = System.currentTimeMillis();
+      began.add(from);
       perform(step);
       done.merge(step.fault(), 1, Integer::sum);
       if (step.fault().disrupts) {
@@ -278,6 +280,11 @@ final class Faults {
   /** Milliseconds since 1970. */
   long startMs() {
     return System.currentTimeMillis() - sender.now();
+  }
+
+  /** When each fault began, milliseconds since 1970. */
+  List<Long> beganMs() {
+    return began;
   }
 
   List<Window> windows() {

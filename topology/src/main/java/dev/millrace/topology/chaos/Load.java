@@ -31,7 +31,6 @@ final class Load {
 
   private static final int LARGE_CHARACTERS = 150_000;
   private static final int SHORTEST = 20;
-  private static final int LONGEST = 500;
   private static final int LATEST_AGAIN_MS = 15_000;
   private static final int CLOSE_MS = 150;
   private static final Poison[] POISONS = Poison.values();
@@ -95,7 +94,7 @@ final class Load {
   }
 
   private Planned plan(int number, Kind kind, long at, SplittableRandom random) {
-    int tokens = random.nextInt(SHORTEST, LONGEST);
+    int tokens = random.nextInt(Math.min(SHORTEST, options.longest() - 1), options.longest());
     long takesMs = (long) (tokens * 1000 / options.tokensPerSecond());
     boolean stream = kind == Kind.STREAMED || (kind == Kind.CANCELLED && random.nextInt(2) == 0);
     String text = "question " + number;

@@ -138,7 +138,8 @@ final class Sender {
       }
       unacknowledged.remove();
       try {
-        books.taken(sent.plan().number(), sent.answer().get().partition());
+        books.taken(
+            sent.plan().number(), sent.answer().get().partition(), sent.answer().get().timestamp());
       } catch (ExecutionException e) {
         books.problem(sent.plan().id() + " was not taken by the broker: " + e.getCause());
       }

@@ -43,17 +43,8 @@ final class Stage implements AutoCloseable {
     this.completions = completions;
   }
 
-  /**
-   * Starts broker and registry and makes the topics; starts no worker.
-   *
-   * @param brokerSettings that replace those of the local broker
-   * @param workerSettings that replace those of {@link #settings}
-   */
-  static Stage open(
-      ChaosOptions options,
-      Path folder,
-      Map<String, String> brokerSettings,
-      Map<String, String> workerSettings) {
+  /** Starts broker and registry and makes the topics; starts no worker. */
+  static Stage open(ChaosOptions options, Path folder) {
     List<WorkerPlace> places = new ArrayList<>();
     for (int i = 0; i < options.workers() + EXTRAS; i++) {
       places.add(
@@ -65,11 +56,11 @@ final class Stage implements AutoCloseable {
     ForkedBroker broker =
         ForkedBroker.start(
             folder.resolve("broker"),
-            brokerSettings,
+            options.broker(),
             places.stream().map(place -> place.proxy).toList());
     RegistryFront front = RegistryFront.open(registry.join().url());
     Map<String, String> settings = settings(options);
-    settings.putAll(workerSettings);
+    settings.putAll(options.worker());
     settings.put("registry.url", front.url());
     places.forEach(place -> place.configure(settings));
     settings.put("kafka.bootstrap.servers", broker.bootstrap());

@@ -8,13 +8,16 @@ import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.io.Writer;
 import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.time.OffsetDateTime;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
+import java.util.stream.Stream;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -147,6 +150,21 @@ final class WorkerPlace implements AutoCloseable {
       throw new IllegalStateException("worker " + number + " does not run");
     }
     return process;
+  }
+
+  /** When the workers here took over or handed over prompts with a task, as their log says. */
+  List<Long> moves() {
+    try (Stream<String> lines = Files.lines(folder.resolve("worker.log"))) {
+      return lines
+          .filter(line -> line.contains(" takes over ") || line.contains(" hands over "))
+          .map(line -> OffsetDateTime.parse(line.substring(0, line.indexOf(' '))))
+          .map(time -> time.toInstant().toEpochMilli())
+          .toList();
+    } catch (NoSuchFileException e) {
+      return List.of();
+    } catch (IOException e) {
+      throw new UncheckedIOException("cannot read the log in " + folder, e);
+    }
   }
 
   List<Life> lives() {

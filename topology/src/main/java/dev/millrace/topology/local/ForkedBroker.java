@@ -45,9 +45,11 @@ public final class ForkedBroker implements AutoCloseable {
   public static ForkedBroker start(
       Path data, Map<String, String> overrides, List<TcpProxy> proxies) {
     Map<String, String> settings = new HashMap<>();
-    // A killed broker is forgotten after a second, not nine, so that its restart is quick.
-    settings.put("broker.session.timeout.ms", "1000");
-    settings.put("broker.heartbeat.interval.ms", "200");
+    // A killed broker is forgotten after three seconds, not nine, so that its restart is quick; on
+    // a
+    // busy machine a shorter time would fence a broker that lives.
+    settings.put("broker.session.timeout.ms", "3000");
+    settings.put("broker.heartbeat.interval.ms", "500");
     settings.putAll(overrides);
     ForkedBroker broker =
         new ForkedBroker(
