@@ -18,7 +18,7 @@ import org.jspecify.annotations.Nullable;
  * the data folder stays. Not thread-safe.
  */
 public final class ForkedBroker implements AutoCloseable {
-  private static final Duration START_TIMEOUT = Duration.ofSeconds(60);
+  private static final Duration START_TIMEOUT = Duration.ofSeconds(180);
 
   private final BrokerFiles files;
   private @Nullable ForkedJvm process;
