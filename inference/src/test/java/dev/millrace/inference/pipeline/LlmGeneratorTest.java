@@ -299,11 +299,14 @@ class LlmGeneratorTest {
   void shouldCancel() throws Exception {
     script(1, "one two three ");
     runner.endless = true;
+    Semaphore permits = runner.hold(); // without it all 3500 tokens may be there before the cancel
     Listener listener = new Listener();
     Generator.Generation generation =
         generator.submit(Requests.seed(1).maxTokens(3500).build(), listener);
+    permits.release(3);
     listener.first();
     generation.cancel();
+    permits.release(1000);
     GenerateEvent.Done done = listener.done();
     assertThat(done.finish()).isEqualTo(FinishReason.CANCELLED);
     assertThat(done.content()).startsWith("one").isEqualTo(listener.content());
