@@ -10,6 +10,8 @@ import java.util.concurrent.Executors;
 import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Supplier;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import java.util.stream.Stream;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.ListTransactionsOptions;
@@ -39,10 +41,12 @@ final class AbandonedTransactions implements AutoCloseable {
 
   private static final Duration LOOKING = Duration.ofSeconds(30);
   private static final long EVERY_MS = 500;
-  private static final int PROCESS_ID = 36;
+  private static final String UUID = "(\\p{XDigit}{8}(?:-\\p{XDigit}{4}){3}-\\p{XDigit}{12})";
   private static final int TIMEOUT_S = 10;
 
-  private final String prefix;
+  private final String group;
+  private final Pattern transactionalId;
+  private final Pattern clientId;
   private final boolean streamsProtocol;
   private final Admin admin;
   private final Supplier<Collection<String>> ownClientIds;
@@ -56,7 +60,11 @@ final class AbandonedTransactions implements AutoCloseable {
    */
   AbandonedTransactions(
       WorkerConfig config, Admin admin, Supplier<Collection<String>> ownClientIds) {
-    this.prefix = config.applicationId() + "-";
+    this.group = config.applicationId();
+    // As Kafka Streams names them. All of a name has to fit, since other groups' may begin alike.
+    String process = Pattern.quote(group + "-") + UUID;
+    this.transactionalId = Pattern.compile(process + "-\\d+");
+    this.clientId = Pattern.compile(process + "-StreamThread-\\d+-consumer");
     this.streamsProtocol = config.streamsProtocol();
     this.admin = admin;
     this.ownClientIds = ownClientIds;
@@ -84,7 +92,7 @@ final class AbandonedTransactions implements AutoCloseable {
               .get(TIMEOUT_S, TimeUnit.SECONDS)
               .stream()
               .map(TransactionListing::transactionalId)
-              .filter(id -> processId(id) != null)
+              .filter(id -> process(transactionalId, id) != null)
               .toList();
       if (old.isEmpty()) {
         return;
@@ -102,18 +110,27 @@ final class AbandonedTransactions implements AutoCloseable {
     }
   }
 
-  /** Those of processes that are not in the group; none while this process is not either. */
+  /**
+   * Those of this group's processes that are not in it; none while this process is not either.
+   *
+   * @param transactions transactional ids, those of other groups among them
+   */
   List<String> abandoned(
       Collection<String> transactions, Set<String> living, Collection<String> own) {
-    boolean member = own.stream().map(this::processId).anyMatch(living::contains);
-    return member
-        ? transactions.stream().filter(id -> !living.contains(processId(id))).toList()
-        : List.of();
+    boolean member =
+        own.stream()
+            .map(id -> process(clientId, id))
+            .anyMatch(process -> process != null && living.contains(process));
+    return member ? transactions.stream().filter(id -> isOfNone(id, living)).toList() : List.of();
+  }
+
+  private boolean isOfNone(String id, Set<String> living) {
+    String process = process(transactionalId, id);
+    return process != null && !living.contains(process);
   }
 
   private Set<String> living()
       throws InterruptedException, ExecutionException, java.util.concurrent.TimeoutException {
-    String group = prefix.substring(0, prefix.length() - 1);
     Stream<String> clients =
         streamsProtocol
             ? admin
@@ -132,16 +149,29 @@ final class AbandonedTransactions implements AutoCloseable {
                 .stream()
                 .flatMap(description -> description.members().stream())
                 .map(MemberDescription::clientId);
+    return living(clients.toList());
+  }
+
+  /**
+   * The processes that are in the group; none if a member's name does not tell its process, since
+   * its transactions could then be any.
+   */
+  Set<String> living(Collection<String> clients) {
     Set<String> living = new HashSet<>();
-    clients.map(this::processId).forEach(living::add);
+    for (String client : clients) {
+      String process = process(clientId, client);
+      if (process == null) {
+        return Set.of();
+      }
+      living.add(process);
+    }
     return living;
   }
 
-  /** The process in a client id or a transactional id; null where Kafka Streams made neither. */
-  private @Nullable String processId(String id) {
-    return id.startsWith(prefix) && id.length() > prefix.length() + PROCESS_ID
-        ? id.substring(prefix.length(), prefix.length() + PROCESS_ID)
-        : null;
+  /** The process in a name of that form; null in any other. */
+  private static @Nullable String process(Pattern form, String name) {
+    Matcher matcher = form.matcher(name);
+    return matcher.matches() ? matcher.group(1) : null;
   }
 
   @Override

@@ -32,6 +32,41 @@ class AbandonedTransactionsTest {
   }
 
   @Test
+  void shouldLeaveOtherGroupsAloneWhoseNameBeginsAsOurs() {
+    String uuid = UUID.randomUUID().toString();
+    assertThat(
+            transactions.abandoned(
+                List.of(
+                    "millrace-staging-" + uuid + "-0",
+                    "millrace-etl-" + uuid + "-0",
+                    "millrace-" + uuid + "-" + uuid + "-0",
+                    "millrace-" + uuid,
+                    "millrace-" + uuid + "-0-x",
+                    "millrace-a-transactional-id-as-long-as-a-uuid-0",
+                    "millrace-staging"),
+                Set.of(OURS),
+                List.of("millrace-" + OURS + "-StreamThread-1-consumer")))
+        .isEmpty();
+    transactions.close();
+  }
+
+  @Test
+  void shouldTakeNoOtherClientForOneOfTheGroup() {
+    assertThat(
+            transactions.living(
+                List.of(
+                    "millrace-" + OURS + "-StreamThread-1-consumer",
+                    "millrace-" + ALIVE + "-StreamThread-12-consumer")))
+        .containsExactlyInAnyOrder(OURS, ALIVE);
+    assertThat(
+            transactions.living(
+                List.of("millrace-" + OURS + "-StreamThread-1-consumer", "a-name-that-was-chosen")))
+        .as("its process, and so its transactions, cannot be told")
+        .isEmpty();
+    transactions.close();
+  }
+
+  @Test
   void shouldEndNoneWhileThisProcessIsNoMember() {
     assertThat(
             transactions.abandoned(
