@@ -2,11 +2,9 @@ package dev.millrace.topology;
 
 import java.nio.charset.StandardCharsets;
 import java.time.Instant;
-import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.Set;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.header.Header;
@@ -45,41 +43,21 @@ public record DeadLetter(
     List<Header> headers) {
   private static final String REPLAYED = "millrace.replayed.offset";
 
-  /** What a worker adds to a prompt's headers. */
-  private static final Set<String> OURS =
-      Set.of(
-          DeadLetters.REASON,
-          DeadLetters.PROMPT_ID,
-          DeadLetters.OMITTED,
-          DeadLetters.EXCEPTION,
-          DeadLetters.MESSAGE,
-          DeadLetters.STACKTRACE,
-          DeadLetters.TOPIC,
-          DeadLetters.PARTITION,
-          DeadLetters.OFFSET);
-
   public DeadLetter {
     headers = List.copyOf(headers);
   }
 
   /** The dead letter in a record; null if it holds none of ours. */
   public static @Nullable DeadLetter read(ConsumerRecord<byte[], byte[]> record) {
-    if (replayedOffset(record) >= 0) {
+    List<Header> headers = List.of(record.headers().toArray());
+    int begin = workersHeaders(headers);
+    if (begin == headers.size()) {
       return null;
     }
-    // The worker's come last: the same names before them are the prompt's own.
     Map<String, String> ours = new HashMap<>();
-    ArrayList<Header> headers = new ArrayList<>(List.of(record.headers().toArray()));
-    for (int i = headers.size() - 1; i >= 0; i--) {
-      Header header = headers.get(i);
-      if (OURS.contains(header.key()) && !ours.containsKey(header.key())) {
-        byte[] value = header.value();
-        ours.put(header.key(), value == null ? "" : new String(value, StandardCharsets.UTF_8));
-        headers.remove(i);
-      }
-    }
-    if (!ours.containsKey(DeadLetters.REASON)) {
-      return null;
+    for (Header header : headers.subList(begin, headers.size())) {
+      byte[] value = header.value();
+      ours.put(header.key(), value == null ? "" : new String(value, StandardCharsets.UTF_8));
     }
     return new DeadLetter(
         record.partition(),
@@ -98,16 +76,31 @@ public record DeadLetter(
             : -1,
         record.key(),
         record.value(),
-        headers);
+        headers.subList(0, begin));
+  }
+
+  /**
+   * Where a worker's headers begin: it writes its reason first, and all of its own after those of
+   * the prompt. The same names before it are the prompt's. The number of headers if there is none.
+   */
+  private static int workersHeaders(List<Header> headers) {
+    for (int i = headers.size() - 1; i >= 0; i--) {
+      if (headers.get(i).key().equals(DeadLetters.REASON)) {
+        return i;
+      }
+    }
+    return headers.size();
   }
 
   /**
    * If the record is a mark that a dead letter of its partition was replayed, the offset of that;
-   * else -1. Marks stand on the dead letters' topic and are none themselves.
+   * else -1. Marks stand on the dead letters' topic and are none themselves: whatever headers a
+   * dead letter's prompt brought, it has a reason, which marks have not.
    */
   public static long replayedOffset(ConsumerRecord<byte[], byte[]> record) {
     Header mark = record.headers().lastHeader(REPLAYED);
-    return mark == null || mark.value() == null
+    boolean letter = record.headers().lastHeader(DeadLetters.REASON) != null;
+    return letter || mark == null || mark.value() == null
         ? -1
         : number(new String(mark.value(), StandardCharsets.UTF_8));
   }

@@ -76,11 +76,52 @@ class DeadLetterTest {
       harness.send(
           null,
           new byte[] {1},
-          Map.of(DeadLetters.REASON, "THEIRS", "millrace.value.omitted", "5"));
+          Map.of(
+              DeadLetters.REASON,
+              "THEIRS",
+              DeadLetters.OMITTED,
+              "5",
+              DeadLetters.PROMPT_ID,
+              "another's"));
       DeadLetter letter = only(harness);
       assertThat(letter.reason()).isEqualTo("BAD_RECORD");
-      assertThat(texts(letter.headers())).containsEntry(DeadLetters.REASON, "THEIRS");
+      assertThat(letter.omitted()).as("it is whole").isEqualTo(-1);
+      assertThat(letter.promptId()).isEmpty();
+      assertThat(texts(letter.original("elsewhere").headers()))
+          .isEqualTo(
+              Map.of(
+                  DeadLetters.REASON,
+                  "THEIRS",
+                  DeadLetters.OMITTED,
+                  "5",
+                  DeadLetters.PROMPT_ID,
+                  "another's"));
     }
+  }
+
+  @Test
+  void shouldNotTakeAPromptsOwnHeaderForAMark() {
+    try (Harness harness = new Harness()) {
+      harness.send(null, new byte[] {1}, Map.of("millrace.replayed.offset", "16"));
+      TestRecord<byte[], byte[]> sent = harness.deadLetters().getFirst();
+      ConsumerRecord<byte[], byte[]> read = consumed(sent.key(), sent.value(), sent.headers());
+      assertThat(DeadLetter.replayedOffset(read)).as("of another dead letter").isEqualTo(-1);
+      DeadLetter letter = DeadLetter.read(read);
+      assertThat(Objects.requireNonNull(letter).reason()).isEqualTo("BAD_RECORD");
+      assertThat(texts(letter.headers())).isEqualTo(Map.of("millrace.replayed.offset", "16"));
+    }
+  }
+
+  @Test
+  void shouldGiveNothingBackThatCameAfterTheWorkersHeaders() {
+    Headers headers =
+        new RecordHeaders()
+            .add("theirs", new byte[] {1})
+            .add(DeadLetters.REASON, "X".getBytes(UTF_8))
+            .add("of-a-newer-worker", new byte[] {2});
+    DeadLetter letter =
+        Objects.requireNonNull(DeadLetter.read(consumed(new byte[0], new byte[0], headers)));
+    assertThat(letter.headers()).extracting(Header::key).containsExactly("theirs");
   }
 
   @Test
