@@ -81,7 +81,13 @@ public final class ChunkAssembler {
     int attempt = -1;
     int next;
     boolean gap;
+
+    /** By its completion: there is nothing more to say of it. */
     boolean ended;
+
+    /** By a dead letter: replayed it may have a completion all the same. */
+    boolean dead;
+
     long usedAt;
 
     int length() {
@@ -116,7 +122,13 @@ public final class ChunkAssembler {
   public Update add(ChunkEvent chunk) {
     String id = chunk.getPromptId();
     Text text = use(id);
-    if (text.ended || chunk.getAttempt() < text.attempt) {
+    if (text.dead && text.attempt < 0) {
+      // The dead letter came before its chunks: this is the attempt that it ended.
+      text.attempt = chunk.getAttempt();
+    }
+    if (text.ended
+        || chunk.getAttempt() < text.attempt
+        || (text.dead && chunk.getAttempt() == text.attempt)) {
       return nothing(id, text);
     }
     boolean restart = chunk.getAttempt() > text.attempt;
@@ -125,6 +137,7 @@ public final class ChunkAssembler {
       text.attempt = chunk.getAttempt();
       text.next = 0;
       text.gap = false;
+      text.dead = false;
     }
     if (text.gap || chunk.getSequence() < text.next) {
       return nothing(id, text);
@@ -155,6 +168,7 @@ public final class ChunkAssembler {
     String reasoning = completion.getReasoning();
     boolean begun =
         !text.gap
+            && !text.dead
             && text.attempt == completion.getAttempt()
             && startsWith(content, text.content)
             && startsWith(reasoning, text.reasoning);
@@ -166,14 +180,22 @@ public final class ChunkAssembler {
             !begun,
             begun ? content.substring(text.content.length()) : content,
             begun ? reasoning.substring(text.reasoning.length()) : reasoning);
-    end(text);
+    drop(text);
+    text.dead = false;
+    text.ended = true;
     text.attempt = completion.getAttempt();
     return update;
   }
 
-  /** The prompt has ended without a completion: it is a dead letter. */
+  /**
+   * The prompt has ended without a completion: it is a dead letter. What is late of its chunks says
+   * nothing; a newer attempt does, and a completion brings the whole answer, since somebody may
+   * have replayed it.
+   */
   public void end(String promptId) {
-    end(use(promptId));
+    Text text = use(promptId);
+    drop(text);
+    text.dead = !text.ended;
   }
 
   /** Answers that are kept now, those that have ended for a while included. */
@@ -200,11 +222,6 @@ public final class ChunkAssembler {
     return new Update(id, Kind.NOTHING, text.attempt, false, "", "");
   }
 
-  private void end(Text text) {
-    drop(text);
-    text.ended = true;
-  }
-
   private void drop(Text text) {
     characters -= text.length();
     text.clear();
@@ -219,7 +236,7 @@ public final class ChunkAssembler {
       if (!idle && (texts.size() < limits.prompts() || texts.containsKey(id))) {
         break;
       }
-      forgotten += text.ended ? 0 : 1;
+      forgotten += text.ended || text.dead ? 0 : 1;
       drop(text);
       oldest.remove();
     }

@@ -140,6 +140,46 @@ class ChunkAssemblerTest {
   }
 
   @Test
+  void shouldShowTheAnswerToADeadLetterThatWasReplayed() {
+    assembler.add(chunk("p", 1, 0, "a"));
+    assembler.end("p");
+    assertThat(assembler.add(chunk("p", 1, 1, "b")).kind()).as("late").isEqualTo(Kind.NOTHING);
+    assertThat(assembler.complete(completion("p", 1, "abc")))
+        .isEqualTo(new Update("p", Kind.END, 1, true, "abc", ""));
+    assertThat(assembler.complete(completion("p", 1, "abc")).kind()).isEqualTo(Kind.NOTHING);
+    assembler.end("p");
+    assertThat(assembler.complete(completion("p", 1, "abc")).kind())
+        .as("a dead letter after the answer changes nothing")
+        .isEqualTo(Kind.NOTHING);
+  }
+
+  @Test
+  void shouldGoOnWithANewerAttemptAfterADeadLetter() {
+    assembler.add(chunk("p", 1, 0, "a"));
+    assembler.end("p");
+    assertThat(assembler.add(chunk("p", 2, 0, "x")))
+        .isEqualTo(new Update("p", Kind.MORE, 2, true, "x", ""));
+    assertThat(assembler.complete(completion("p", 2, "xy")))
+        .isEqualTo(new Update("p", Kind.END, 2, false, "y", ""));
+  }
+
+  @Test
+  void shouldDropTheChunksOfADeadLetterThatCameBeforeThem() {
+    assembler.end("p");
+    assertThat(assembler.add(chunk("p", 1, 0, "a")).kind()).isEqualTo(Kind.NOTHING);
+    assertThat(assembler.add(chunk("p", 1, 1, "b")).kind()).isEqualTo(Kind.NOTHING);
+    assertThat(assembler.add(chunk("p", 2, 0, "x")).kind()).isEqualTo(Kind.MORE);
+  }
+
+  @Test
+  void shouldNotCountADeadLetterAsForgotten() {
+    assembler.end("p");
+    nanos.addAndGet(WIDE.idle().toNanos() + 1);
+    assembler.add(chunk("q", 1, 0, "a"));
+    assertThat(assembler.forgotten()).isZero();
+  }
+
+  @Test
   void shouldKeepNoMoreAnswersThanItIsAllowed() {
     for (int i = 0; i < 1_000; i++) {
       assembler.add(chunk("p" + i, 1, 0, "text"));
