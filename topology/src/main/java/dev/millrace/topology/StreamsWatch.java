@@ -49,10 +49,16 @@ final class StreamsWatch implements AutoCloseable {
   }
 
   private double secondsSincePoll() {
+    return secondsSincePoll(streams.metrics());
+  }
+
+  /** Of the consumer that has polled least lately; those that restore stores poll on demand. */
+  static double secondsSincePoll(Map<MetricName, ? extends Metric> metrics) {
     double most = 0;
-    for (Map.Entry<MetricName, ? extends Metric> metric : streams.metrics().entrySet()) {
+    for (Map.Entry<MetricName, ? extends Metric> metric : metrics.entrySet()) {
       if (metric.getKey().name().equals("last-poll-seconds-ago")
-          && !metric.getKey().tags().getOrDefault("client-id", "").contains("restore")
+          // An application's own name stands before it, and may be anything.
+          && !metric.getKey().tags().getOrDefault("client-id", "").endsWith("-restore-consumer")
           && metric.getValue().metricValue() instanceof Number seconds) {
         most = Math.max(most, seconds.doubleValue());
       }
