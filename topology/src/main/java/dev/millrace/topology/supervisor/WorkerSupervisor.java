@@ -46,6 +46,9 @@ public final class WorkerSupervisor implements AutoCloseable {
   /** Exit code: the command line, or the settings, are wrong. */
   static final Set<Integer> NOT_TO_BE_REPEATED = Set.of(2, 4);
 
+  /** Exit code: told to end, and left prompts to the next one. */
+  private static final int UNFINISHED = 3;
+
   private static final Duration ASK = Duration.ofSeconds(5);
 
   /** A worker leaves its group and closes its parts after the grace time. */
@@ -184,10 +187,17 @@ public final class WorkerSupervisor implements AutoCloseable {
     if (failure != null) {
       return settingsWrong ? End.SETTINGS : End.FAILED;
     }
-    Set<Integer> codes = new java.util.HashSet<>();
-    workers.forEach(worker -> codes.add(worker.exitCode()));
-    codes.remove(0);
-    return codes.isEmpty() ? End.DRAINED : End.UNFINISHED;
+    End end = End.DRAINED;
+    for (WorkerProcess worker : workers) {
+      int code = worker.exitCode();
+      if (code == UNFINISHED && end == End.DRAINED) {
+        end = End.UNFINISHED;
+      } else if (code != 0 && code != UNFINISHED) {
+        log.error("worker {} ended badly, with code {}", worker.label(), code);
+        end = End.FAILED;
+      }
+    }
+    return end;
   }
 
   private static void join(Thread thread, long deadline) {

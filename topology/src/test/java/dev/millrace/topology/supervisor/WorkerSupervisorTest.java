@@ -187,6 +187,14 @@ class WorkerSupervisorTest {
   }
 
   @Test
+  void shouldNotCallItUnfinishedWhenAWorkerEndedBadly() throws Exception {
+    try (WorkerSupervisor supervisor = start("serve 3", "serve 1")) {
+      await("all ready", () -> ready(supervisor));
+      assertThat(supervisor.stop(Duration.ofSeconds(20))).isEqualTo(End.FAILED);
+    }
+  }
+
+  @Test
   void shouldTakeItsWorkersWithItWhenItIsKilled() throws Exception {
     order(0, "serve");
     order(1, "hold");
