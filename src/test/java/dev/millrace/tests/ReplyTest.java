@@ -39,7 +39,14 @@ final class ReplyTest {
     try (Scene scene = Scene.on(cluster, Map.of("kafka.processing.guarantee", guarantee));
         SyntheticGenerator generator = SyntheticGenerator.atOnce("synthetic")) {
       String replies = scene.config().applicationId() + ".replies";
-      createTopic(cluster, replies, 3);
+      String stuck = scene.config().applicationId() + ".stuck.replies";
+      String small = scene.config().applicationId() + ".small.replies";
+      String compacted = scene.config().applicationId() + ".compacted.replies";
+      createTopic(cluster, replies, 3, Map.of());
+      // No record is ever acknowledged here.
+      createTopic(cluster, stuck, 1, Map.of("min.insync.replicas", "2"));
+      createTopic(cluster, small, 1, Map.of("max.message.bytes", "100"));
+      createTopic(cluster, compacted, 1, Map.of("cleanup.policy", "compact"));
       Worker worker = Workers.start(scene, generator);
       try {
         Map<String, Map<String, byte[]>> requests = new HashMap<>();
@@ -55,6 +62,15 @@ final class ReplyTest {
             "source",
             Map.of("kafka_replyTopic", scene.config().topics().prompts().getBytes(UTF_8)));
         requests.put("internal", Map.of("kafka_replyTopic", "__replies".getBytes(UTF_8)));
+        requests.put("stuck", Map.of("kafka_replyTopic", stuck.getBytes(UTF_8)));
+        requests.put("small", Map.of("kafka_replyTopic", small.getBytes(UTF_8)));
+        scene
+            .client()
+            .send(
+                null,
+                "no event".getBytes(UTF_8),
+                Map.of("kafka_replyTopic", compacted.getBytes(UTF_8)))
+            .get();
         requests.forEach(
             (id, headers) -> {
               Map<String, byte[]> all = new HashMap<>(headers);
@@ -62,7 +78,8 @@ final class ReplyTest {
               PromptEvent prompt = Prompts.user(id, "question", 3).build();
               scene.sendRaw(id, scene.client().serialize(prompt), all);
             });
-        scene.awaitSettled(TIMEOUT);
+        // Before a reply to the topic that takes none can have been given up.
+        scene.awaitSettled(Duration.ofSeconds(25));
 
         List<ConsumerRecord<byte[], byte[]>> got = read(cluster, replies, 2);
         assertThat(got)
@@ -72,14 +89,16 @@ final class ReplyTest {
             .filteredOn(r -> header(r, "kafka_correlationId").equals("c-partition"))
             .extracting(ConsumerRecord::partition)
             .containsExactly(2);
+        assertThat(read(cluster, compacted, 1)).singleElement().matches(r -> r.value() == null);
+        assertThat(read(cluster, small, 0)).isEmpty();
         assertThat(scene.ledger().completions()).hasSize(requests.size());
         for (EventClient.Outcome outcome : scene.outcomes()) {
           if (outcome instanceof EventClient.Outcome.Completion completion) {
             String id = completion.event().getPromptId();
             assertThat(header(completion.source(), "kafka_correlationId")).isEqualTo("c-" + id);
-            assertThat(header(completion.source(), "millrace.reply.refused").isEmpty())
-                .as(id)
-                .isEqualTo(id.equals("good") || id.equals("partition"));
+            if (id.equals("source") || id.equals("internal")) {
+              assertThat(header(completion.source(), "millrace.reply.refused")).contains("own");
+            }
           }
         }
         assertThat(worker.state()).isEqualTo(Worker.State.RUNNING);
@@ -93,10 +112,14 @@ final class ReplyTest {
     return ByteBuffer.allocate(Integer.BYTES).putInt(value).array();
   }
 
-  private static void createTopic(Cluster cluster, String name, int partitions) throws Exception {
+  private static void createTopic(
+      Cluster cluster, String name, int partitions, Map<String, String> settings) throws Exception {
     try (Admin admin =
         Admin.create(Map.of(AdminClientConfig.BOOTSTRAP_SERVERS_CONFIG, cluster.bootstrap()))) {
-      admin.createTopics(List.of(new NewTopic(name, partitions, (short) 1))).all().get();
+      admin
+          .createTopics(List.of(new NewTopic(name, partitions, (short) 1).configs(settings)))
+          .all()
+          .get();
     }
   }
 

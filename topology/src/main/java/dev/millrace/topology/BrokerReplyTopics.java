@@ -1,172 +1,108 @@
 package dev.millrace.topology;
 
+import java.time.Duration;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
-import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
-import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.function.Supplier;
 import org.apache.kafka.clients.admin.Admin;
-import org.apache.kafka.clients.admin.Config;
-import org.apache.kafka.clients.admin.ConfigEntry;
-import org.apache.kafka.clients.admin.DescribeConfigsOptions;
 import org.apache.kafka.clients.admin.DescribeTopicsOptions;
 import org.apache.kafka.clients.admin.TopicDescription;
-import org.apache.kafka.common.acl.AclOperation;
-import org.apache.kafka.common.config.ConfigResource;
-import org.apache.kafka.common.config.TopicConfig;
+import org.apache.kafka.common.KafkaException;
 import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Asks the broker about reply topics, beside the stream thread: a producer that is handed a topic
- * which does not exist would hold that thread for a minute. The worker makes it and closes it; the
- * admin client is made when the first topic is asked for.
+ * Asks the broker about reply topics, as an admin client, which unlike a producer makes no topic
+ * come to be by asking. {@link BrokerReplies} owns and closes it, and its thread alone finds; the
+ * client is made when the first topic is asked for.
  */
-final class BrokerReplyTopics implements ReplyTopics, AutoCloseable {
-  private static final int TIMEOUT_MS = 10_000;
-
-  /** How long an answer holds: one that says yes is asked for again beside its use. */
-  private static final long GOOD_NANOS = TimeUnit.SECONDS.toNanos(30);
-
+final class BrokerReplyTopics implements ReplyTopics {
+  private static final int TIMEOUT_MS = 5_000;
+  private static final long GOOD_NANOS = TimeUnit.SECONDS.toNanos(10);
   private static final long BAD_NANOS = TimeUnit.SECONDS.toNanos(5);
 
-  /** Names come from outside: these bound what they can make the worker keep and ask. */
+  /** Names come from outside: this bounds what they can make the worker keep. */
   private static final int MOST_KNOWN = 1_000;
 
-  private static final int MOST_ASKED = 50;
-
-  private record Answer(Found found, long until) {}
+  private record Answer(Found found, long until) {
+    boolean holds() {
+      return until - System.nanoTime() > 0;
+    }
+  }
 
   private final Supplier<Admin> connect;
   private final Map<String, Answer> known = new ConcurrentHashMap<>();
-  private final Set<String> asking = ConcurrentHashMap.newKeySet();
-  private final AtomicBoolean closed = new AtomicBoolean();
   private @Nullable Admin admin;
-
-  BrokerReplyTopics(Map<String, Object> adminSettings) {
-    this(() -> Admin.create(adminSettings));
-  }
 
   BrokerReplyTopics(Supplier<Admin> connect) {
     this.connect = connect;
   }
 
   @Override
-  public @Nullable Found find(String topic) {
+  public Found find(String topic) throws InterruptedException {
     Answer answer = known.get(topic);
-    boolean old = answer == null || answer.until() - System.nanoTime() < 0;
-    if (old && asking.size() < MOST_ASKED && asking.add(topic)) {
-      ask(topic);
-      answer = known.get(topic);
+    if (answer != null && answer.holds()) {
+      return answer.found();
     }
-    if (answer == null || (old && answer.found().problem() != null && asking.contains(topic))) {
-      return null;
-    }
-    return answer.found();
-  }
-
-  @Override
-  public void failed(String topic, String why) {
-    put(topic, Found.unusable("topic " + topic + " did not take a reply: " + why));
-  }
-
-  private void ask(String topic) {
-    try {
-      Objects.requireNonNull(
-              client()
-                  .describeTopics(
-                      List.of(topic),
-                      new DescribeTopicsOptions()
-                          .includeAuthorizedOperations(true)
-                          .timeoutMs(TIMEOUT_MS))
-                  .topicNameValues()
-                  .get(topic))
-          .whenComplete((description, failure) -> described(topic, description, failure));
-    } catch (RuntimeException e) {
-      answered(topic, Found.unusable("the broker cannot be asked: " + e.getMessage()));
-    }
-  }
-
-  private void described(
-      String topic, @Nullable TopicDescription description, @Nullable Throwable failure) {
-    if (failure instanceof UnknownTopicOrPartitionException) {
-      answered(topic, Found.unusable("there is no topic " + topic));
-    } else if (failure != null || description == null) {
-      answered(topic, Found.unusable("topic " + topic + " cannot be looked up: " + failure));
-    } else if (description.isInternal()) {
-      answered(topic, Found.unusable("topic " + topic + " is one of Kafka's own"));
-    } else if (!mayWrite(description)) {
-      answered(topic, Found.unusable("this worker may not write to topic " + topic));
-    } else {
-      askForItsLimit(topic, description.partitions().size());
-    }
-  }
-
-  /** A write that is not allowed would end the worker. */
-  private static boolean mayWrite(TopicDescription description) {
-    Set<AclOperation> allowed = description.authorizedOperations();
-    return allowed == null || allowed.isEmpty() || allowed.contains(AclOperation.WRITE);
-  }
-
-  private void askForItsLimit(String topic, int partitions) {
-    ConfigResource resource = new ConfigResource(ConfigResource.Type.TOPIC, topic);
-    try {
-      Objects.requireNonNull(
-              client()
-                  .describeConfigs(
-                      List.of(resource), new DescribeConfigsOptions().timeoutMs(TIMEOUT_MS))
-                  .values()
-                  .get(resource))
-          .whenComplete(
-              (config, failure) -> answered(topic, Found.usable(partitions, limit(config))));
-    } catch (RuntimeException e) {
-      answered(topic, Found.usable(partitions, Long.MAX_VALUE));
-    }
-  }
-
-  /** Where it may not be looked up, a refusal teaches it. */
-  private static long limit(@Nullable Config config) {
-    ConfigEntry entry = config == null ? null : config.get(TopicConfig.MAX_MESSAGE_BYTES_CONFIG);
-    return entry == null || entry.value() == null
-        ? Long.MAX_VALUE
-        : Math.max(1, Long.parseLong(entry.value()) - OutputLimits.RECORD_OVERHEAD);
-  }
-
-  private void answered(String topic, Found found) {
-    put(topic, found);
-    asking.remove(topic);
-  }
-
-  private void put(String topic, Found found) {
+    Found found = ask(topic);
     if (known.size() >= MOST_KNOWN) {
-      long now = System.nanoTime();
-      known.values().removeIf(answer -> answer.until() - now < 0);
-      if (known.size() >= MOST_KNOWN) {
-        known.clear();
-      }
+      known.clear();
     }
     long holds = found.problem() == null ? GOOD_NANOS : BAD_NANOS;
     known.put(topic, new Answer(found, System.nanoTime() + holds));
-  }
-
-  private synchronized Admin client() {
-    if (closed.get()) {
-      throw new IllegalStateException("the worker is closing");
-    }
-    if (admin == null) {
-      admin = connect.get();
-    }
-    return admin;
+    return found;
   }
 
   @Override
-  public synchronized void close() {
-    closed.set(true);
+  public @Nullable String problem(String topic) {
+    Answer answer = known.get(topic);
+    return answer == null || !answer.holds() ? null : answer.found().problem();
+  }
+
+  @Override
+  public void forget(String topic) {
+    known.remove(topic);
+  }
+
+  private Found ask(String topic) throws InterruptedException {
+    try {
+      if (admin == null) {
+        admin = connect.get();
+      }
+      TopicDescription description =
+          Objects.requireNonNull(
+                  admin
+                      .describeTopics(
+                          List.of(topic), new DescribeTopicsOptions().timeoutMs(TIMEOUT_MS))
+                      .topicNameValues()
+                      .get(topic))
+              .get();
+      return description.isInternal()
+          ? Found.unusable("topic " + topic + " is one of Kafka's own")
+          : Found.usable(description.partitions().size());
+    } catch (ExecutionException e) {
+      Throwable cause = e.getCause();
+      return Found.unusable(
+          cause instanceof UnknownTopicOrPartitionException
+              ? "there is no topic " + topic
+              : "topic " + topic + " cannot be looked up: " + name(cause == null ? e : cause));
+    } catch (KafkaException e) {
+      return Found.unusable("the broker cannot be asked for topic " + topic + ": " + name(e));
+    }
+  }
+
+  private static String name(Throwable problem) {
+    return problem.getClass().getSimpleName();
+  }
+
+  @Override
+  public void close() {
     if (admin != null) {
-      admin.close(java.time.Duration.ofSeconds(2));
+      admin.close(Duration.ZERO);
     }
   }
 }

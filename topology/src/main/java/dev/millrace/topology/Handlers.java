@@ -1,7 +1,6 @@
 package dev.millrace.topology;
 
 import java.util.Map;
-import java.util.Set;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.errors.RecordTooLargeException;
 import org.apache.kafka.streams.errors.ErrorHandlerContext;
@@ -24,40 +23,18 @@ public final class Handlers implements ProductionExceptionHandler {
   /** Configuration key under which the {@link OutputLimits} come. */
   static final String LIMITS = "millrace.output.limits";
 
-  /** Configuration key under which the {@link ReplyTopics} come. */
-  static final String REPLIES = "millrace.reply.topics";
-
-  /** Configuration key of the names of the worker's own topics, a set. */
-  static final String OWN = "millrace.topics";
-
   private @Nullable OutputLimits limits;
-  private @Nullable ReplyTopics replies;
-  private Set<?> own = Set.of();
 
   @Override
   public void configure(Map<String, ?> configs) {
     if (configs.get(LIMITS) instanceof OutputLimits given) {
       limits = given;
     }
-    if (configs.get(REPLIES) instanceof ReplyTopics given) {
-      replies = given;
-    }
-    if (configs.get(OWN) instanceof Set<?> given) {
-      own = given;
-    }
   }
 
   @Override
   public Response handleError(
       ErrorHandlerContext context, ProducerRecord<byte[], byte[]> record, Exception exception) {
-    if (replies != null
-        && !own.contains(record.topic())
-        && !record.topic().endsWith("-changelog")) {
-      // A reply is a copy: the outcome itself is on a topic of the worker's own.
-      replies.failed(record.topic(), String.valueOf(exception.getMessage()));
-      log.warn("reply topic {} did not take a reply", record.topic(), exception);
-      return Response.resume();
-    }
     if (exception instanceof RecordTooLargeException
         && limits != null
         && !record.topic().endsWith("-changelog")) {

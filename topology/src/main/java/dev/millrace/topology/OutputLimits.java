@@ -9,7 +9,7 @@ import java.util.concurrent.ConcurrentHashMap;
  */
 final class OutputLimits {
   /** A record's own overhead, and that of a batch that holds it alone. */
-  static final int RECORD_OVERHEAD = 512;
+  private static final int RECORD_OVERHEAD = 512;
 
   private final int most;
   private final Map<String, Integer> topics = new ConcurrentHashMap<>();

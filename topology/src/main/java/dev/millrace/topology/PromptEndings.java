@@ -57,18 +57,12 @@ final class PromptEndings {
   private final ArrayDeque<InFlightPrompt> sent = new ArrayDeque<>();
   private final List<InFlightPrompt> waitingForCommit = new ArrayList<>();
   private final List<InFlightPrompt> unwritten = new ArrayList<>();
-  private final List<InFlightPrompt> waitingForReplyTopic = new ArrayList<>();
 
   PromptEndings(TaskState task) {
     this.task = task;
     this.services = task.services;
     this.topics = services.config().topics();
-    this.replies = new Replies(task);
-  }
-
-  /** A prompt begins: what its end needs to know is asked for. */
-  void prepare(InFlightPrompt prompt) {
-    replies.undecided(prompt.record);
+    this.replies = new Replies(services);
   }
 
   /** Ends a prompt of which nothing was generated, as cancelled or expired. */
@@ -254,12 +248,6 @@ final class PromptEndings {
     retry(unwritten);
   }
 
-  /** Sends what waited for a look at the topic on which its request wants the answer. */
-  void retryReplies() {
-    retry(waitingForReplyTopic);
-    replies.retry();
-  }
-
   private void retry(List<InFlightPrompt> held) {
     if (held.isEmpty()) {
       return;
@@ -346,10 +334,6 @@ final class PromptEndings {
   }
 
   private void send(InFlightPrompt prompt, Outcome outcome) {
-    if (replies.undecided(prompt.record)) {
-      holdBack(waitingForReplyTopic, prompt, () -> send(prompt, outcome));
-      return;
-    }
     byte[] key = key(prompt);
     for (Output output : outcome.outputs()) {
       if (output.sink() == Sink.DEAD_LETTER) {

@@ -206,7 +206,6 @@ final class PromptIntake {
     prompt.state = State.WAITING;
     prompt.trace = services.tracing().process(prompt.record, accepted.id());
     task.named(prompt);
-    endings.prepare(prompt);
     if (task.seen.cancelled(accepted.id())) {
       endUnrun(prompt, CompletionFinish.CANCELLED);
     } else if (task.now() >= accepted.deadline()) {

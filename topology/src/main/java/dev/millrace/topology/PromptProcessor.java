@@ -185,7 +185,6 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
       }
       resume();
       endings.retire();
-      endings.retryReplies();
       runs.drain();
       long now = task.now();
       task.askForWantedCommit();

@@ -2,44 +2,32 @@ package dev.millrace.topology;
 
 import org.jspecify.annotations.Nullable;
 
-/**
- * What is known of the topics that prompts ask to be answered on. Nothing here waits, since the
- * stream thread asks. Safe for several threads.
- */
-interface ReplyTopics {
-  /** Says no to every topic. */
-  ReplyTopics NONE =
-      new ReplyTopics() {
-        @Override
-        public Found find(String topic) {
-          return Found.unusable("this worker answers on no reply topic");
-        }
-
-        @Override
-        public void failed(String topic, String why) {
-          // It was not used to begin with.
-        }
-      };
-
+/** What the topics are like that prompts ask to be answered on. Safe for several threads. */
+interface ReplyTopics extends AutoCloseable {
   /**
    * What a look at a topic found.
    *
-   * @param maxBytes largest record that it takes, in bytes of key, value and headers
    * @param problem why it cannot be used; null if it can
    */
-  record Found(int partitions, long maxBytes, @Nullable String problem) {
-    static Found usable(int partitions, long maxBytes) {
-      return new Found(partitions, maxBytes, null);
+  record Found(int partitions, @Nullable String problem) {
+    static Found usable(int partitions) {
+      return new Found(partitions, null);
     }
 
     static Found unusable(String problem) {
-      return new Found(0, 0, problem);
+      return new Found(0, problem);
     }
   }
 
-  /** What is known of the topic; null: nothing yet, the broker is being asked. */
-  @Nullable Found find(String topic);
+  /** Looks at a topic, unless that was done a moment ago; may wait for the broker for seconds. */
+  Found find(String topic) throws InterruptedException;
 
-  /** A record for the topic was refused: it is not used for a while. */
-  void failed(String topic, String why);
+  /** Why a look a moment ago found that it cannot be used; null if it did not. Never waits. */
+  @Nullable String problem(String topic);
+
+  /** A record for it was not taken: what is known of it may be out of date. */
+  void forget(String topic);
+
+  @Override
+  void close();
 }

@@ -16,7 +16,7 @@ record Services(
     WorkerMetrics metrics,
     OutputLimits limits,
     EventCodecs codecs,
-    ReplyTopics replyTopics,
+    ReplyOutbox replies,
     CloudEvents cloudEvents,
     Tracing tracing,
     Quarantine quarantine,

@@ -9,7 +9,6 @@ import io.opentelemetry.api.GlobalOpenTelemetry;
 import java.time.Duration;
 import java.util.ArrayDeque;
 import java.util.Properties;
-import java.util.Set;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
@@ -58,7 +57,6 @@ public final class Worker implements AutoCloseable {
   private final Generator generator;
   private final Gate gate;
   private final OutputLimits limits;
-  private final BrokerReplyTopics replyTopics;
   private final PrometheusMeterRegistry registry =
       new PrometheusMeterRegistry(PrometheusConfig.DEFAULT);
   private final CountDownLatch stopped = new CountDownLatch(1);
@@ -68,6 +66,7 @@ public final class Worker implements AutoCloseable {
   private volatile @Nullable String failure;
   private volatile @Nullable KafkaStreams streams;
   private volatile @Nullable EventCodecs codecs;
+  private volatile @Nullable BrokerReplies replies;
   private volatile @Nullable StatusServer status;
   private volatile @Nullable StreamsWatch watch;
   private volatile @Nullable WorkerHealth health;
@@ -78,7 +77,6 @@ public final class Worker implements AutoCloseable {
     this.generator = generator;
     this.gate = new Gate(config.window());
     this.limits = new OutputLimits(config.maxPromptBytes());
-    this.replyTopics = new BrokerReplyTopics(ClientSettings.admin(config));
   }
 
   /**
@@ -98,6 +96,8 @@ public final class Worker implements AutoCloseable {
       made.prepare();
       WorkerMetrics metrics = new WorkerMetrics(registry, servedName());
       metrics.watch(gate, generator);
+      BrokerReplies sending = BrokerReplies.start(config, metrics);
+      replies = sending;
       Services services =
           new Services(
               config,
@@ -107,7 +107,7 @@ public final class Worker implements AutoCloseable {
               metrics,
               limits,
               made,
-              replyTopics,
+              sending,
               new CloudEvents(config.cloudEventsSource()),
               new Tracing(GlobalOpenTelemetry.get(), config.applicationId()),
               new Quarantine(),
@@ -181,8 +181,6 @@ public final class Worker implements AutoCloseable {
     Properties properties = KafkaSettings.of(config);
     properties.put(StreamsConfig.PRODUCTION_EXCEPTION_HANDLER_CLASS_CONFIG, Handlers.class);
     properties.put(Handlers.LIMITS, limits);
-    properties.put(Handlers.REPLIES, replyTopics);
-    properties.put(Handlers.OWN, Set.copyOf(config.topics().all()));
     if (config.streamsProtocol()) {
       properties.put(
           StreamsConfig.mainConsumerPrefix(CONSUMER_WRAPPER), GatedStreamsConsumer.class);
@@ -380,7 +378,10 @@ public final class Worker implements AutoCloseable {
           CloseOptions.timeout(timeout)
               .withGroupMembershipOperation(CloseOptions.GroupMembershipOperation.LEAVE_GROUP));
     }
-    replyTopics.close();
+    BrokerReplies sending = replies;
+    if (sending != null) {
+      sending.close();
+    }
     AbandonedTransactions transactions = abandoned;
     if (transactions != null) {
       transactions.close();

@@ -21,6 +21,7 @@ final class WorkerMetrics {
   private final MeterRegistry registry;
   private final Counter[] completed = new Counter[CompletionFinish.values().length];
   private final Counter[] deadLetters = new Counter[DeadLetters.Reason.values().length];
+  private final Counter[] repliesRefused = new Counter[ReplyOutbox.Refusal.values().length];
 
   /** Prompts taken in. */
   final Counter accepted;
@@ -49,11 +50,8 @@ final class WorkerMetrics {
   /** Tool calls sent. */
   final Counter toolCalls;
 
-  /** Answers and refusals sent on reply topics. */
+  /** Answers and refusals that reply topics have taken. */
   final Counter replies;
-
-  /** Replies that were asked for and not sent. */
-  final Counter repliesRefused;
 
   /** Times that the registry gave no answer. */
   final Counter registryFailures;
@@ -106,7 +104,10 @@ final class WorkerMetrics {
     tokens = registry.counter("millrace.tokens.generated");
     toolCalls = registry.counter("millrace.tool.calls");
     replies = registry.counter("millrace.replies.sent");
-    repliesRefused = registry.counter("millrace.replies.refused");
+    for (ReplyOutbox.Refusal refusal : ReplyOutbox.Refusal.values()) {
+      repliesRefused[refusal.ordinal()] =
+          registry.counter("millrace.replies.refused", "reason", refusal.name());
+    }
     registryFailures = registry.counter("millrace.registry.failures");
     quarantined = registry.counter("millrace.prompts.quarantined");
     regenerated = registry.counter("millrace.tokens.regenerated");
@@ -143,6 +144,11 @@ final class WorkerMetrics {
 
   void deadLettered(DeadLetters.Reason reason) {
     deadLetters[reason.ordinal()].increment();
+  }
+
+  /** A reply was asked for and is not sent. */
+  void replyRefused(ReplyOutbox.Refusal why) {
+    repliesRefused[why.ordinal()].increment();
   }
 
   /** Shows how full the worker and its engine are. */

@@ -11,7 +11,8 @@ import org.apache.kafka.streams.processor.TimestampExtractor;
 /**
  * The topology: a pure function of the settings. Prompts and cancels come in as bytes, so that a
  * bad record is ours to deal with, and go through one processor, so that both see the same stores;
- * completions, tool calls, chunks, dead letters and replies go out.
+ * completions, tool calls, chunks and dead letters go out. Replies go beside it ({@link
+ * ReplyOutbox}).
  */
 final class WorkerTopology {
   private static final String PROMPTS = "prompts-in";
@@ -34,7 +35,6 @@ final class WorkerTopology {
           new ByteArraySerializer(),
           PROCESSOR);
     }
-    ReplySink.add(topology, PROCESSOR);
     return topology;
   }
 

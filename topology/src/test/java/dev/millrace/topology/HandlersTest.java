@@ -4,8 +4,6 @@ import static java.nio.charset.StandardCharsets.UTF_8;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import java.util.Map;
-import java.util.Objects;
-import java.util.Set;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.errors.RecordTooLargeException;
 import org.apache.kafka.common.errors.TimeoutException;
@@ -17,7 +15,7 @@ import org.apache.kafka.streams.processor.TaskId;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 
-/** Records that the broker refuses: an outcome must not be lost, a reply may be. */
+/** Records that the broker refuses: an outcome must not be lost. */
 class HandlersTest {
   private static final ErrorHandlerContext CONTEXT =
       new DefaultErrorHandlerContext(
@@ -26,38 +24,24 @@ class HandlersTest {
           0,
           0,
           new RecordHeaders(),
-          "replies-out",
+          "completions-out",
           new TaskId(0, 0),
           0,
           new byte[0],
           new byte[0]);
 
   private final OutputLimits limits = new OutputLimits(1_000_000);
-  private final Harness.KnownTopics replies = new Harness.KnownTopics();
   private final Handlers handlers = new Handlers();
 
   @BeforeEach
   void configure() {
-    handlers.configure(
-        Map.of(
-            Handlers.LIMITS,
-            limits,
-            Handlers.REPLIES,
-            replies,
-            Handlers.OWN,
-            Set.of("completions")));
+    handlers.configure(Map.of(Handlers.LIMITS, limits));
   }
 
   private Result refused(String topic, Exception why) {
     return handlers
         .handleError(CONTEXT, new ProducerRecord<>(topic, "k".getBytes(UTF_8), new byte[100]), why)
         .result();
-  }
-
-  @Test
-  void shouldGoOnWithoutAReplyAndNotUseItsTopicForAWhile() {
-    assertThat(refused("their.replies", new TimeoutException("gone"))).isEqualTo(Result.RESUME);
-    assertThat(Objects.requireNonNull(replies.find("their.replies")).problem()).contains("gone");
   }
 
   @Test
@@ -71,6 +55,6 @@ class HandlersTest {
   void shouldNotGoOnWithoutAChangelogRecord() {
     assertThat(refused("app-prompts-changelog", new RecordTooLargeException("large")))
         .isEqualTo(Result.FAIL);
-    assertThat(replies.topics).isEmpty();
+    assertThat(limits.of("app-prompts-changelog")).isEqualTo(1_000_000);
   }
 }

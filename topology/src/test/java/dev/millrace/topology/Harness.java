@@ -47,7 +47,13 @@ final class Harness implements AutoCloseable {
   final TopologyTestDriver driver;
   final List<String> engineFailures = new ArrayList<>();
   final EventCodecs codecs;
-  final KnownTopics replyTopics = new KnownTopics();
+
+  /** Replies that went to the outbox. */
+  final List<ReplyOutbox.Reply> replies = new ArrayList<>();
+
+  /** Why the outbox takes no reply; null: it does. */
+  @Nullable String replyProblem;
+
   private final TestInputTopic<byte[], byte[]> prompts;
   private final TestInputTopic<byte[], byte[]> cancels;
   private boolean closed;
@@ -82,7 +88,7 @@ final class Harness implements AutoCloseable {
             new WorkerMetrics(registry, ScriptedGenerator.MODEL),
             limits,
             codecs,
-            replyTopics,
+            this::takeReply,
             new CloudEvents(config.cloudEventsSource()),
             new Tracing(telemetry, "test"),
             new Quarantine(),
@@ -135,6 +141,10 @@ final class Harness implements AutoCloseable {
         new TestRecord<>(event.getId().getBytes(UTF_8), bytes(event), headers, START));
   }
 
+  void send(byte @Nullable [] key, byte[] value, Headers headers) {
+    prompts.pipeInput(new TestRecord<>(key, value, headers, START));
+  }
+
   void cancel(String id) {
     byte[] value =
         codecs
@@ -178,7 +188,23 @@ final class Harness implements AutoCloseable {
   }
 
   List<TestRecord<byte[], CompletionEvent>> replies(String topic) {
-    return read(topic, codecs.completions.deserializer());
+    return replies.stream()
+        .filter(reply -> reply.topic().equals(topic))
+        .map(
+            reply ->
+                new TestRecord<>(
+                    reply.key(),
+                    codecs.completions.deserializer().deserialize(topic, reply.value()),
+                    reply.headers(),
+                    START))
+        .toList();
+  }
+
+  private @Nullable String takeReply(ReplyOutbox.Reply reply) {
+    if (replyProblem == null) {
+      replies.add(reply);
+    }
+    return replyProblem;
   }
 
   /** What was written to a store about prompts. */
@@ -236,21 +262,6 @@ final class Harness implements AutoCloseable {
 
   double count(String name) {
     return registry.get(name).counters().stream().mapToDouble(Counter::count).sum();
-  }
-
-  /** Reply topics as a test has them. */
-  static final class KnownTopics implements ReplyTopics {
-    final Map<String, Found> topics = new HashMap<>();
-
-    @Override
-    public @Nullable Found find(String topic) {
-      return topics.get(topic);
-    }
-
-    @Override
-    public void failed(String topic, String why) {
-      topics.put(topic, Found.unusable(why));
-    }
   }
 
   /** The task is gone. */

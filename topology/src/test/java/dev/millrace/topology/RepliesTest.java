@@ -4,18 +4,14 @@ import static java.nio.charset.StandardCharsets.UTF_8;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.millrace.schemas.CompletionEvent;
-import dev.millrace.topology.ReplyTopics.Found;
-import java.nio.ByteBuffer;
 import java.util.List;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.header.Headers;
 import org.apache.kafka.common.header.internals.RecordHeaders;
 import org.apache.kafka.streams.test.TestRecord;
 import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
-import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** Answers on the topics that requests name: a copy, whose failure costs nobody the answer. */
@@ -24,11 +20,6 @@ class RepliesTest {
   private static final byte[] CORRELATION = {0, -1, 7};
 
   private Harness harness = new Harness();
-
-  @BeforeEach
-  void know() {
-    harness.replyTopics.topics.put(TOPIC, Found.usable(1, 10_000));
-  }
 
   @AfterEach
   void close() {
@@ -71,7 +62,7 @@ class RepliesTest {
     assertThat(completion.value()).isEqualTo(reply.value());
     assertThat(header(completion, Carried.CORRELATION)).isEqualTo(CORRELATION);
     assertThat(completion.headers().lastHeader(Replies.REFUSED)).isNull();
-    assertThat(harness.count("millrace.replies.sent")).isEqualTo(1);
+    assertThat(harness.replies).extracting(ReplyOutbox.Reply::partition).containsExactly(-1);
   }
 
   @Test
@@ -79,22 +70,13 @@ class RepliesTest {
     answered(new RecordHeaders().add(Carried.CORRELATION, CORRELATION));
     assertThat(header(harness.completions().getFirst(), Carried.CORRELATION))
         .isEqualTo(CORRELATION);
-    assertThat(harness.count("millrace.replies.sent")).isZero();
+    assertThat(harness.replies).isEmpty();
   }
 
   @Test
   void shouldAnswerOnThePartitionThatTheRequestNames() {
-    answered(request(TOPIC).add(Replies.PARTITION, new byte[] {0, 0, 0, 0}));
-    assertThat(harness.replies(TOPIC)).hasSize(1);
-  }
-
-  @ParameterizedTest
-  @CsvSource({"1, has 1 partitions", "-1, has 1 partitions", "2147483647, has 1 partitions"})
-  void shouldNotAnswerOnAPartitionThatIsNotThere(int partition, String problem) {
-    answered(
-        request(TOPIC).add(Replies.PARTITION, ByteBuffer.allocate(4).putInt(partition).array()));
-    assertThat(refused()).contains(problem, TOPIC);
-    assertThat(harness.replies(TOPIC)).isEmpty();
+    answered(request(TOPIC).add(Replies.PARTITION, new byte[] {0, 0, 1, 2}));
+    assertThat(harness.replies).extracting(ReplyOutbox.Reply::partition).containsExactly(258);
   }
 
   @Test
@@ -117,37 +99,10 @@ class RepliesTest {
         "\u0000replies"
       })
   void shouldRefuseATopicThatIsNotForReplies(String topic) {
-    // Known topics, so that nothing but the name can refuse them.
-    harness.replyTopics.topics.put(topic, Found.usable(1, 10_000));
     answered(request(topic));
     assertThat(refused()).isNotEmpty();
     assertThat(harness.count("millrace.replies.refused")).isEqualTo(1);
-    assertThat(harness.count("millrace.replies.sent")).isZero();
-  }
-
-  @Test
-  void shouldRefuseTheSourceTopicEvenIfTheSettingAllowsIt() {
-    harness.close();
-    harness = new Harness("reply.topics", ".*");
-    harness.replyTopics.topics.put("millrace.prompts", Found.usable(1, 10_000));
-    answered(request("millrace.prompts"));
-    assertThat(refused()).contains("one of the worker's own");
-    assertThat(harness.generator.submissions).hasSize(1);
-  }
-
-  @Test
-  void shouldSayWhyATopicCannotBeUsed() {
-    harness.replyTopics.failed("gone.replies", "there is no topic gone.replies");
-    answered(request("gone.replies"));
-    assertThat(refused()).isEqualTo("there is no topic gone.replies");
-  }
-
-  @Test
-  void shouldNotSendWhatTheTopicDoesNotTake() {
-    harness.replyTopics.topics.put(TOPIC, Found.usable(1, 100));
-    answered(request(TOPIC));
-    assertThat(refused()).contains("takes 100");
-    assertThat(harness.replies(TOPIC)).isEmpty();
+    assertThat(harness.replies).isEmpty();
   }
 
   @Test
@@ -156,19 +111,6 @@ class RepliesTest {
     answered(headers.add(Carried.CORRELATION, new byte[Carried.MOST_CORRELATION + 1]));
     assertThat(refused()).contains("has 1025 bytes");
     assertThat(harness.replies(TOPIC)).isEmpty();
-  }
-
-  @Test
-  void shouldHoldTheAnswerWhileTheTopicIsLookedUp() {
-    answered(request("late.replies"));
-    harness.tick();
-    assertThat(harness.completions()).isEmpty();
-    assertThat(harness.gate.running()).isEqualTo(1);
-    harness.replyTopics.topics.put("late.replies", Found.usable(1, 10_000));
-    harness.tick();
-    assertThat(harness.replies("late.replies")).hasSize(1);
-    assertThat(harness.completions()).hasSize(1);
-    assertThat(harness.gate.running()).isZero();
   }
 
   @Test
@@ -183,14 +125,65 @@ class RepliesTest {
     assertThat(harness.deadLetters()).hasSize(1);
   }
 
+  @ParameterizedTest
+  @ValueSource(
+      strings = {
+        "millrace.prompts",
+        "millrace.cancels",
+        "millrace.completions",
+        "millrace.tool-calls",
+        "millrace.chunks",
+        "millrace.dead-letters",
+        "test-prompts-changelog",
+        "other-app-store-changelog",
+        "other-app-join-repartition",
+        "__consumer_offsets",
+        "__transaction_state",
+        "a b",
+        ""
+      })
+  void shouldRefuseTopicsOfTheWorkerAndOfKafkaEvenIfTheSettingAllowsAny(String topic) {
+    harness.close();
+    harness = new Harness("reply.topics", ".*");
+    answered(request(topic));
+    assertThat(refused()).isNotEmpty().doesNotContain("reply.topics");
+    assertThat(harness.replies).isEmpty();
+    assertThat(harness.generator.submissions).hasSize(1);
+  }
+
   @Test
-  void shouldReplyToARefusedRecordOnceItsTopicIsLookedUp() {
-    harness.send(Harness.prompt("p1").setModel("other").build(), request("late.replies"));
-    assertThat(harness.deadLetters()).as("does not wait").hasSize(1);
-    harness.replyTopics.topics.put("late.replies", Found.usable(1, 10_000));
-    harness.tick();
-    harness.tick();
-    assertThat(harness.replies("late.replies")).hasSize(1);
+  void shouldNotAnswerOnAPartitionBelowZero() {
+    answered(request(TOPIC).add(Replies.PARTITION, new byte[] {-1, -1, -1, -1}));
+    assertThat(refused()).isEqualTo("kafka_replyPartition is -1");
+    assertThat(harness.replies).isEmpty();
+  }
+
+  @Test
+  void shouldSayWhyTheOutboxTookNoReply() {
+    harness.replyProblem = "too many replies wait";
+    answered(request(TOPIC));
+    assertThat(refused()).isEqualTo("too many replies wait");
+  }
+
+  @Test
+  void shouldKeepNoLargeKeyAndNoOtherHeaderForARefusal() {
+    Headers headers = request(TOPIC).add("theirs", new byte[100_000]);
+    harness.send(
+        new byte[Replies.MOST_REFUSED_KEY + 1],
+        harness.bytes(Harness.prompt("p1").setModel("other").build()),
+        headers);
+    ReplyOutbox.Reply reply = harness.replies.getFirst();
+    assertThat(new String(reply.key(), UTF_8)).isEqualTo("millrace.prompts-0@0");
+    assertThat(reply.size()).isLessThan(2_000);
+    assertThat(harness.deadLetters().getFirst().key()).hasSize(Replies.MOST_REFUSED_KEY + 1);
+  }
+
+  @Test
+  void shouldGiveARefusalAKeyWhereThePromptHasNone() {
+    harness.send(
+        null, harness.bytes(Harness.prompt("p1").setModel("other").build()), request(TOPIC));
+    assertThat(new String(harness.replies.getFirst().key(), UTF_8))
+        .isEqualTo("millrace.prompts-0@0");
   }
 
   @Test
@@ -200,9 +193,6 @@ class RepliesTest {
     harness.generator.last().done("4");
     harness.tick();
     try (Harness next = harness.successor()) {
-      next.tick();
-      assertThat(next.completions()).as("it waits for the topic").isEmpty();
-      next.replyTopics.topics.put(TOPIC, Found.usable(1, 10_000));
       next.tick();
       assertThat(next.generator.submissions).isEmpty();
       assertThat(next.replies(TOPIC)).hasSize(1);

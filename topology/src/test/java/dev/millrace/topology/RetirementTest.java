@@ -48,7 +48,7 @@ class RetirementTest {
               new WorkerMetrics(new SimpleMeterRegistry(), "m"),
               limits,
               codecs,
-              ReplyTopics.NONE,
+              ReplyOutbox.NONE,
               new CloudEvents(""),
               new Tracing(OpenTelemetry.noop(), "test"),
               new Quarantine(),
