@@ -97,6 +97,10 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
     private long savedAt;
     private boolean reportedSaved;
     private long commitsSeen;
+
+    /** Commits begun when the last turn was taken: one since holds all that turns did. */
+    private long turnAt;
+
     private long nextScan;
     private long nextExpiry;
 
@@ -131,9 +135,14 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
     /**
      * The task is taken away in good order. The commit that follows makes all tokens durable, and
      * that nothing has crashed.
+     *
+     * <p>Kafka Streams leaves that commit out where no turn was taken since the last one. What is
+     * written then nobody commits: it would hold a transaction open that the next owner waits for,
+     * or come after what that one writes. So nothing is: the tokens since are within what a save
+     * may lack, and the next owner takes this for a crash, of which progress clears the prompts.
      */
     private void handOver() {
-      if (!restored || task.closed) {
+      if (!restored || task.closed || task.commitsBegun() > turnAt) {
         return;
       }
       try {
@@ -164,6 +173,7 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
     }
 
     void process(Record<byte[], byte[]> record) {
+      turnAt = task.commitsBegun();
       resume();
       RecordMetadata source =
           task.context
@@ -183,6 +193,7 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
         // Kafka Streams does not end the schedule of a task that it revives.
         return;
       }
+      turnAt = task.commitsBegun();
       resume();
       endings.retire();
       runs.drain();

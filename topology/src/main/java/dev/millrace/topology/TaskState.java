@@ -55,6 +55,11 @@ final class TaskState {
     return exactlyOnce ? marker.flushes() : marker.commits();
   }
 
+  /** Commits begun so far, under either guarantee. */
+  long commitsBegun() {
+    return marker.flushes();
+  }
+
   /** Hears of each commit under at-least-once, before the task can close; null: no more. */
   void onCommit(@Nullable Runnable hears) {
     marker.onCommit(hears);

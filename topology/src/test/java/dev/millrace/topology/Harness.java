@@ -163,6 +163,17 @@ final class Harness implements AutoCloseable {
     advance(PromptProcessor.TICK);
   }
 
+  /** The task is taken away in good order, after a turn and before the commit that follows it. */
+  void handOver() {
+    generator.onStatus =
+        () -> {
+          generator.onStatus = null;
+          gate.handOver(List.of(0));
+        };
+    advance(Duration.ofMillis(50));
+    assertThat(generator.onStatus).isNull();
+  }
+
   CommitMarker marker() {
     return (CommitMarker) driver.getStateStore(CommitMarker.NAME);
   }

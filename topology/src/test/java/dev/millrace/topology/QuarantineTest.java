@@ -198,8 +198,7 @@ class QuarantineTest {
     worker.send(Harness.prompt("p").build());
     worker.generator.last().delta("a", 1, 2, 3);
     for (int i = 0; i < 5; i++) {
-      worker.tick();
-      worker.gate.handOver(List.of(0));
+      worker.handOver();
       worker = started(worker.successor());
       worker.tick();
       assertThat(alone()).isZero();
@@ -211,8 +210,7 @@ class QuarantineTest {
   void shouldCountACrashAfterATaskStayedAfterAll() {
     worker.send(Harness.prompt("p").build());
     for (int i = 0; i < 2; i++) {
-      worker.tick();
-      worker.gate.handOver(List.of(0));
+      worker.handOver();
       worker.tick();
       worker.tick();
       worker = started(worker.successor());

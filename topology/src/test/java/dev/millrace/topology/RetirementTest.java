@@ -147,6 +147,29 @@ class RetirementTest {
   }
 
   @Test
+  void shouldWriteNothingWhereTheTaskIsTakenAwayRightAfterACommit() {
+    send(Harness.prompt("p").build(), 0);
+    generator.last().delta("so far", 1, 2, 3);
+    tick();
+    marker.flushCache();
+    marker.committed();
+    // Kafka Streams would not commit this: no turn was taken since the last time.
+    gate.handOver(List.of(0));
+    assertThat(savedProgress()).isEmpty();
+    assertThat(handedOver()).isFalse();
+
+    tick();
+    gate.handOver(List.of(0));
+    assertThat(savedProgress()).hasSize(1);
+    assertThat(handedOver()).isTrue();
+  }
+
+  private boolean handedOver() {
+    InFlightStore.Owner owner = new InFlightStore(context).owner();
+    return owner != null && owner.handedOver();
+  }
+
+  @Test
   void shouldRememberACancelUntilItsPromptsEndIsDurable() {
     context.setRecordMetadata(config.topics().cancels(), 0, 0);
     processor.process(

@@ -24,6 +24,9 @@ final class ScriptedGenerator implements Generator {
   @Nullable String failure;
   @Nullable RuntimeException thrown;
 
+  /** Called in the middle of a turn of the stream thread. */
+  @Nullable Runnable onStatus;
+
   /** A request that came, and how to answer it. */
   static final class Submission implements Generation {
     final GenerateRequest request;
@@ -86,6 +89,9 @@ final class ScriptedGenerator implements Generator {
 
   @Override
   public Status status() {
+    if (onStatus != null) {
+      onStatus.run();
+    }
     return new Status(0, 0, 0, 0, 0, 0, 0, failure);
   }
 
