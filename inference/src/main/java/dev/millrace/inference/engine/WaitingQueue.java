@@ -15,9 +15,10 @@ import org.jspecify.annotations.Nullable;
  *
  * <ul>
  *   <li>The highest priority goes first, but a share of the admitted tokens is owed to the others:
- *       when it has come together for the eldest of them, that one is next. So each sequence gets
- *       its turn as long as any are admitted, and a high priority cannot be held up by how many
- *       wait at a low one, as it would be if waiting raised a priority.
+ *       when it has come together for the eldest of them, that one is next, and stays next until it
+ *       fits. So each sequence gets its turn as long as any are admitted, and a high priority
+ *       cannot be held up by how many wait at a low one, as it would be if waiting raised a
+ *       priority.
  *   <li>Within a priority the tenant goes first that was given the fewest tokens (start-time fair
  *       queueing): one that was idle does not save up a claim, one with 100,000 waiting sequences
  *       does not hold up one with a single one. A sequence is charged all that it may come to when
@@ -97,6 +98,12 @@ final class WaitingQueue {
   /** Tokens that the lower priorities are owed. */
   private double owed;
 
+  /**
+   * Whose turn it is by what the lower priorities are owed, from when it was taken out for that
+   * until it is admitted or removed; it may be in the queue or out of it.
+   */
+  private @Nullable Sequence inTurn;
+
   WaitingQueue(double lowShare) {
     this.lowShare = lowShare;
   }
@@ -133,8 +140,15 @@ final class WaitingQueue {
     size++;
   }
 
-  /** Takes a sequence out, wherever it stands. */
+  /** Takes a sequence out for good, wherever it stands. */
   void remove(Sequence sequence) {
+    takeOut(sequence);
+    if (sequence == inTurn) {
+      inTurn = null;
+    }
+  }
+
+  private void takeOut(Sequence sequence) {
     PriorityClass of = classes.get(sequence.request.scheduling().priority());
     Flow flow = of == null ? null : of.flows.get(sequence.request.scheduling().tenant());
     if (of == null || flow == null || !flow.waiting.contains(sequence)) {
@@ -161,17 +175,32 @@ final class WaitingQueue {
     if (size == 0) {
       return null;
     }
-    PriorityClass top = classes.firstEntry().getValue();
-    PriorityClass low = eldestBelow(top);
-    Sequence next = top.order.first().waiting.first();
-    if (low != null && lowShare > 0) {
-      Sequence eldest = low.waiting.first();
-      if (owed >= (1 - lowShare) * eldest.limit) {
-        next = eldest;
-      }
-    }
-    remove(next);
+    Sequence next = next();
+    takeOut(next);
     return next;
+  }
+
+  private Sequence next() {
+    PriorityClass top = classes.firstEntry().getValue();
+    if (inTurn == null) {
+      PriorityClass low = eldestBelow(top);
+      if (low != null && lowShare > 0) {
+        Sequence eldest = low.waiting.first();
+        if (owed >= (1 - lowShare) * eldest.limit) {
+          inTurn = eldest;
+          return eldest;
+        }
+      }
+    } else if (waits(inTurn)) {
+      // It did not fit the last time.
+      return inTurn;
+    }
+    return top.order.first().waiting.first();
+  }
+
+  private boolean waits(Sequence sequence) {
+    PriorityClass of = classes.get(sequence.request.scheduling().priority());
+    return of != null && of.waiting.contains(sequence);
   }
 
   private @Nullable PriorityClass eldestBelow(PriorityClass top) {
@@ -183,7 +212,15 @@ final class WaitingQueue {
   void admitted(Sequence sequence) {
     int cost = sequence.limit;
     int priority = sequence.request.scheduling().priority();
-    if (classes.isEmpty() || (classes.lastKey() <= priority && classes.firstKey() >= priority)) {
+    Sequence owedTo = inTurn;
+    if (sequence == owedTo) {
+      inTurn = null;
+    }
+    if (owedTo != null && sequence != owedTo && !waits(owedTo)) {
+      // That one is out of the queue, and passed: it keeps what came together for it.
+      owed += owedTo.request.scheduling().priority() > priority ? lowShare * cost : 0;
+    } else if (classes.isEmpty()
+        || (classes.lastKey() <= priority && classes.firstKey() >= priority)) {
       // Nobody else waits at another priority.
       owed = 0;
     } else if (classes.firstKey() < priority) {
@@ -246,5 +283,6 @@ final class WaitingQueue {
     emptied.clear();
     size = 0;
     owed = 0;
+    inTurn = null;
   }
 }

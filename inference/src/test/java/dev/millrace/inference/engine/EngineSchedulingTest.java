@@ -84,6 +84,24 @@ class EngineSchedulingTest extends EngineFixture {
   }
 
   @Test
+  void shouldLetOnlySoManyPassALargeOneOfALowPriorityThatHasItsTurn() {
+    use(new Runner.Info(VOCAB, 200, 4, 16, 2), config);
+    Engine engine = driven(config.withMaxBypass(3).withMaxSequences(2).withPrefixCache(false));
+    List<String> order = new ArrayList<>();
+    engine.submit(
+        new TokenRequest("r", prompt(20, 5), new int[0], greedy(40, true), NONE, Scheduling.of(9)),
+        named("large", order));
+    // Two at a time leave the large one no room; it has its turn after 9 times its 60 tokens.
+    for (int i = 0; i < 300; i++) {
+      // They never end both at once.
+      engine.submit(request(greedy(i == 0 ? 3 : 6, true), 3), named("small" + i, order));
+    }
+    rounds(engine, 2_000);
+    assertThat(order).hasSize(301);
+    assertThat(order.indexOf("large")).isBetween(70, 90);
+  }
+
+  @Test
   void shouldKeepStrictOrderWithoutBypass() {
     use(new Runner.Info(VOCAB, 200, 4, 16, 2), config);
     Engine engine = driven(config.withMaxBypass(0).withPrefixCache(false));

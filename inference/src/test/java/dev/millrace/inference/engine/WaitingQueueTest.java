@@ -137,6 +137,52 @@ class WaitingQueueTest {
   }
 
   @Test
+  void shouldOfferALowOneThatHasItsTurnUntilItFits() {
+    Sequence large = add("large", 9, "", 1_000);
+    for (int i = 0; i < 400; i++) {
+      add("high" + i, 0, "", 100);
+      add("low" + i, 9, "", 10);
+    }
+    assertThat(take(90)).allMatch(name -> name.startsWith("high"));
+    for (int i = 0; i < 50; i++) {
+      assertThat(queue.poll()).as("round %d", i).isSameAs(large);
+      // It does not fit, and others are admitted before it is put back.
+      queue.admitted(Objects.requireNonNull(queue.poll()));
+      queue.admitted(Objects.requireNonNull(queue.poll()));
+      queue.add(large);
+      queue.settle();
+    }
+    assertThat(take()).isSameAs(large);
+  }
+
+  @Test
+  void shouldKeepWhatIsOwedToALowOneThatIsOutAndAloneAtItsPriority() {
+    Sequence large = add("large", 9, "", 1_000);
+    for (int i = 0; i < 200; i++) {
+      add("high" + i, 0, "", 100);
+    }
+    take(90);
+    assertThat(queue.poll()).isSameAs(large);
+    take();
+    queue.add(large);
+    assertThat(queue.poll()).isSameAs(large);
+  }
+
+  @Test
+  void shouldPassTheTurnOnWhenItsSequenceIsCancelled() {
+    Sequence large = add("large", 9, "", 1_000);
+    for (int i = 0; i < 200; i++) {
+      add("high" + i, 0, "", 100);
+    }
+    take(90);
+    assertThat(queue.poll()).isSameAs(large);
+    queue.add(large);
+    queue.remove(large);
+    Sequence next = add("next", 9, "", 1_000);
+    assertThat(queue.poll()).isSameAs(next);
+  }
+
+  @Test
   void shouldKeepStrictPrioritiesWithoutAShare() {
     queue = new WaitingQueue(0);
     for (int i = 0; i < 200; i++) {
