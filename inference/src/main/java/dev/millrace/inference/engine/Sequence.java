@@ -93,6 +93,9 @@ final class Sequence implements Engine.Handle {
   /** WaitingQueue's: tokens that its tenant was charged when it was admitted. */
   int charged;
 
+  /** WaitingQueue's: whom it charged; null if nobody. */
+  @Nullable Object chargedTo;
+
   private boolean started;
   private boolean listenerThrew;
   private int[] output;

@@ -235,6 +235,7 @@ final class WaitingQueue {
       of.level = Math.max(of.level, flow.given);
       give(of, flow, cost);
       sequence.charged = cost;
+      sequence.chargedTo = flow;
       of.forgetIdle();
     }
   }
@@ -243,10 +244,12 @@ final class WaitingQueue {
   void ended(Sequence sequence, int tokens) {
     PriorityClass of = classes.get(sequence.request.scheduling().priority());
     Flow flow = of == null ? null : of.flows.get(sequence.request.scheduling().tenant());
-    if (of != null && flow != null && sequence.charged > tokens) {
+    // Where its tenant was forgotten since, the one of that name was never charged for it.
+    if (of != null && flow != null && flow == sequence.chargedTo && sequence.charged > tokens) {
       give(of, flow, tokens - sequence.charged);
     }
     sequence.charged = 0;
+    sequence.chargedTo = null;
   }
 
   private static void give(PriorityClass of, Flow flow, int tokens) {

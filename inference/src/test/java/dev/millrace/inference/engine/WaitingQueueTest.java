@@ -183,6 +183,20 @@ class WaitingQueueTest {
   }
 
   @Test
+  void shouldGiveNothingBackToATenantThatWasForgottenSince() {
+    Sequence first = add("first", 0, "a", 1_000);
+    assertThat(take()).isSameAs(first);
+    queue.settle();
+    // Nobody waited: the priority and its tenants begin anew.
+    for (int i = 0; i < 20; i++) {
+      add("a" + i, 0, "a", 100);
+      add("b" + i, 0, "b", 100);
+    }
+    queue.ended(first, 1);
+    assertThat(take(10)).filteredOn(name -> name.startsWith("a")).hasSize(5);
+  }
+
+  @Test
   void shouldKeepStrictPrioritiesWithoutAShare() {
     queue = new WaitingQueue(0);
     for (int i = 0; i < 200; i++) {
