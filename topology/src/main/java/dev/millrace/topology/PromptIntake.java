@@ -250,7 +250,7 @@ final class PromptIntake {
             record.key(),
             List.of(record.headers().toArray()),
             record.value());
-    if (!cancel(taken) && !task.seen.keepUnread(taken.offset(), record.value())) {
+    if (!cancel(taken) && !task.seen.keepUnread(taken.offset(), taken.encode())) {
       log.warn(
           "the cancel at {}-{}@{} is ignored: the registry gives no answer, and it is too large to"
               + " be kept, or there are too many",
@@ -262,18 +262,7 @@ final class PromptIntake {
 
   /** Reads cancels that could not be read while the registry gave no answer. */
   void readKeptCancels() {
-    task.seen.takeUnread(
-        (offset, value) ->
-            cancel(
-                new PromptRecord(
-                    services.config().topics().cancels(),
-                    task.context.taskId().partition(),
-                    offset,
-                    0,
-                    task.now(),
-                    null,
-                    List.of(),
-                    value)));
+    task.seen.takeUnread(record -> cancel(PromptRecord.decode(record)));
   }
 
   /** Does what a cancel event wishes; false if it cannot be read before the registry answers. */

@@ -164,27 +164,28 @@ final class SeenIds {
   /**
    * Keeps a cancel event that cannot be read now, until {@link #takeUnread}.
    *
+   * @param record all of it, encoded: a header may name what it takes to read it
    * @return false if it is too large, or there are too many
    */
-  boolean keepUnread(long offset, byte[] value) {
-    if (value.length > MOST_UNREAD_BYTES || unread.size() >= MOST_UNREAD) {
+  boolean keepUnread(long offset, byte[] record) {
+    if (record.length > MOST_UNREAD_BYTES || unread.size() >= MOST_UNREAD) {
       return false;
     }
     Bytes key = Bytes.wrap(ByteBuffer.allocate(9).put(UNREAD).putLong(offset).array());
     unread.put(offset, key);
-    store.put(key, value);
+    store.put(key, record);
     return true;
   }
 
   /**
-   * Hands each kept cancel event, with its offset, to a reader, oldest first, and forgets those
-   * that it has dealt with; ends at the first that it has not.
+   * Hands each kept cancel event to a reader, oldest first, and forgets those that it has dealt
+   * with; ends at the first that it has not.
    */
   void takeUnread(UnreadCancel reader) {
     while (!unread.isEmpty()) {
       Map.Entry<Long, Bytes> eldest = unread.firstEntry();
-      byte[] value = store.get(eldest.getValue());
-      if (value != null && !reader.dealtWith(eldest.getKey(), value)) {
+      byte[] record = store.get(eldest.getValue());
+      if (record != null && !reader.dealtWith(record)) {
         return;
       }
       unread.pollFirstEntry();
@@ -195,7 +196,7 @@ final class SeenIds {
   /** Reads a kept cancel event. */
   interface UnreadCancel {
     /** Whether it needs to be kept no longer. */
-    boolean dealtWith(long offset, byte[] value);
+    boolean dealtWith(byte[] record);
   }
 
   /** Whether this prompt is to be cancelled. */

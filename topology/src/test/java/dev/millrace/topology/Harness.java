@@ -146,12 +146,16 @@ final class Harness implements AutoCloseable {
   }
 
   void cancel(String id) {
+    cancel(id, new RecordHeaders());
+  }
+
+  void cancel(String id, Headers headers) {
     byte[] value =
         codecs
             .cancels
             .serializer()
             .serialize(config.topics().cancels(), CancelEvent.newBuilder().setPromptId(id).build());
-    cancels.pipeInput(new TestRecord<>(null, value, new RecordHeaders(), START));
+    cancels.pipeInput(new TestRecord<>(null, value, headers, START));
   }
 
   /** One punctuation, and the commit after it. */

@@ -7,6 +7,7 @@ import dev.millrace.schemas.PromptEvent;
 import java.time.Duration;
 import java.util.List;
 import java.util.Map;
+import org.apache.kafka.common.header.internals.RecordHeaders;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 
@@ -18,6 +19,7 @@ class RegistryDownTest {
   void close() {
     SwitchableSerde.readsFail = false;
     SwitchableSerde.writesFail = false;
+    SwitchableSerde.neededHeader = null;
     harness.close();
   }
 
@@ -128,6 +130,19 @@ class RegistryDownTest {
     harness.advance(Duration.ofSeconds(1));
     assertThat(harness.generator.last().cancelled).isTrue();
     assertThat(harness.gate.open()).isTrue();
+  }
+
+  @Test
+  void shouldKeepTheHeadersOfACancelThatCannotBeRead() {
+    restart("serde.class", SwitchableSerde.class.getName());
+    harness.send(Harness.prompt("p1").build());
+    SwitchableSerde.neededHeader = "schema";
+    SwitchableSerde.readsFail = true;
+    harness.cancel("p1", new RecordHeaders().add("schema", new byte[] {7}));
+    harness.advance(Duration.ofSeconds(3));
+    SwitchableSerde.readsFail = false;
+    harness.advance(Duration.ofSeconds(1));
+    assertThat(harness.generator.last().cancelled).isTrue();
   }
 
   @Test

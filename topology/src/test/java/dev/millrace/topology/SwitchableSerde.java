@@ -5,6 +5,7 @@ import dev.millrace.schemas.RegistryUnavailableException;
 import java.util.Map;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.apache.avro.specific.SpecificRecord;
+import org.apache.kafka.common.errors.SerializationException;
 import org.apache.kafka.common.header.Headers;
 import org.apache.kafka.common.serialization.Deserializer;
 import org.apache.kafka.common.serialization.Serde;
@@ -17,6 +18,9 @@ import org.jspecify.annotations.Nullable;
 public final class SwitchableSerde implements Serde<SpecificRecord> {
   static volatile boolean readsFail;
   static volatile boolean writesFail;
+
+  /** A header without which nothing can be read, as where it names the schema; null: none. */
+  static volatile @Nullable String neededHeader;
 
   /** Questions that the registry did not answer. */
   static final AtomicInteger UNANSWERED = new AtomicInteger();
@@ -53,6 +57,10 @@ public final class SwitchableSerde implements Serde<SpecificRecord> {
 
       @Override
       public @Nullable SpecificRecord deserialize(String topic, Headers headers, byte[] data) {
+        String needed = neededHeader;
+        if (needed != null && !readsFail && headers.lastHeader(needed) == null) {
+          throw new SerializationException("header " + needed + " is missing");
+        }
         return deserialize(topic, data);
       }
     };
