@@ -141,8 +141,11 @@ final class PromptEndings {
       prompt.trace.deadLetter(reason);
     }
     String id = prompt.accepted == null ? null : prompt.accepted.id();
-    // A corrected prompt may come under the same id from now on.
+    // A corrected prompt may come under the same id from now on; it was not asked to be cancelled.
     task.unnamed(prompt);
+    if (id != null) {
+      task.seen.forgetCancel(id);
+    }
     Output letter = DeadLetters.of(prompt.record, id, reason, message, cause);
     settle(prompt, new Outcome("", List.of(letter)));
   }
@@ -361,10 +364,7 @@ final class PromptEndings {
     Outcome outcome = prompt.outcome;
     if (outcome != null && !outcome.answered().isEmpty()) {
       task.seen.remember(outcome.answered());
-    }
-    String id = prompt.id();
-    if (id != null) {
-      task.seen.forgetCancel(id);
+      task.seen.forgetCancel(outcome.answered());
     }
     task.forget(prompt);
   }

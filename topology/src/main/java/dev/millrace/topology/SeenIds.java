@@ -205,8 +205,9 @@ final class SeenIds {
   }
 
   /**
-   * Forgets that a prompt is to be cancelled. Only when its end is known to be durable: its record
-   * may be read again until then, and the cancel event will not.
+   * Forgets that a prompt is to be cancelled. Only when its answer is known to be durable: its
+   * record may be read again until then, and the cancel event will not. Or when it becomes a dead
+   * letter, since a corrected prompt may come under its id.
    */
   void forgetCancel(String id) {
     if (!cancels.isEmpty()) {

@@ -119,6 +119,29 @@ class CancelTest {
   }
 
   @Test
+  void shouldNotCancelACorrectedPromptForTheOneThatBecameADeadLetter() {
+    harness.send(Harness.prompt("p1").build());
+    harness.cancel("p1");
+    harness.generator.last().failed(Failure.INVALID_REQUEST, "no");
+    harness.advance(PromptProcessor.TICK);
+    assertThat(harness.deadLetters()).hasSize(1);
+    harness.send(Harness.prompt("p1").build());
+    assertThat(harness.generator.submissions).hasSize(2);
+    assertThat(harness.completions()).isEmpty();
+
+    // A cancel of its own is not forgotten with the end of the other.
+    harness.cancel("p1");
+    harness.tick();
+    try (Harness next = harness.successor()) {
+      next.tick();
+      assertThat(next.generator.submissions).isEmpty();
+      assertThat(next.completions())
+          .extracting(r -> r.value().getFinishReason())
+          .containsExactly(CompletionFinish.CANCELLED);
+    }
+  }
+
+  @Test
   void shouldLetAFinishedAnswerWinOverItsCancel() {
     harness.send(Harness.prompt("p1").build());
     harness.cancel("p1");
