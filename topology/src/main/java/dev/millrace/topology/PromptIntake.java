@@ -48,6 +48,7 @@ final class PromptIntake {
   }
 
   void prompt(Record<byte[], byte[]> record, RecordMetadata source) {
+    task.readTo = source.offset();
     PromptRecord taken =
         new PromptRecord(
             source.topic(),
@@ -71,7 +72,7 @@ final class PromptIntake {
       return;
     }
     PromptKey key = PromptKey.of(taken);
-    if (task.prompts.containsKey(key)) {
+    if (task.prompts.containsKey(key) || task.seen.ended(key)) {
       // It was kept, but its offset was not committed before a crash.
       services.metrics().replayed.increment();
       return;

@@ -128,6 +128,7 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
     private void committed() {
       if (restored && !task.closed) {
         endings.retire();
+        task.seen.forgetRecords(task.readTo);
         task.seen.flush(task.now());
       }
     }

@@ -13,6 +13,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeMap;
+import java.util.TreeSet;
 import org.apache.kafka.common.utils.Bytes;
 import org.apache.kafka.streams.KeyValue;
 import org.apache.kafka.streams.processor.api.ProcessorContext;
@@ -23,7 +24,8 @@ import org.apache.kafka.streams.state.KeyValueStore;
  * The ids of prompts that ended within the retention time, so that a second prompt with the same id
  * is not answered again; and the ids of cancel events whose prompt has not come yet. Kept in the
  * changelogged store {@code seen}: answered ids many to a record, since there is one for every
- * prompt. An id is kept as the first 128 bits of its SHA-256. Belongs to the stream thread.
+ * prompt. Also the records of prompts that ended before their offset was committed. An id is kept
+ * as the first 128 bits of its SHA-256. Belongs to the stream thread.
  */
 final class SeenIds {
   /** The first 128 bits of an id's SHA-256. */
@@ -32,6 +34,7 @@ final class SeenIds {
   private static final byte PAGE = 'P';
   private static final byte CANCEL = 'C';
   private static final byte UNREAD = 'U';
+  private static final byte RECORD = 'R';
 
   /** Cancels are kept even where no answered ids are. */
   private static final int LEAST_CANCELS = 10_000;
@@ -41,6 +44,7 @@ final class SeenIds {
 
   private static final int MOST_UNREAD_BYTES = 16 * 1024;
   private static final int HASH_BYTES = 16;
+  private static final byte[] NOTHING = {};
 
   /** Keeps a page below a store's piece, and below any broker's default limit. */
   private static final int MOST_PER_PAGE = 4096;
@@ -59,6 +63,9 @@ final class SeenIds {
 
   /** Cancel events as they came, which nobody could read yet. */
   private final TreeMap<Long, Bytes> unread = new TreeMap<>();
+
+  /** Records whose prompts have ended, and which are still to be read. */
+  private final TreeSet<PromptKey> records = new TreeSet<>();
 
   private final List<Hash> pending = new ArrayList<>();
   private int counter;
@@ -92,6 +99,10 @@ final class SeenIds {
     }
     if (kind == UNREAD) {
       unread.put(key.getLong(), entry.key);
+      return;
+    }
+    if (kind == RECORD) {
+      records.add(new PromptKey(key.getLong(), key.getInt()));
       return;
     }
     long time = key.getLong();
@@ -141,6 +152,34 @@ final class SeenIds {
       pages.add(new Page(key, now, ids));
     }
     pending.clear();
+  }
+
+  /** Remembers that a record's prompt has ended, until {@link #forgetRecords}. */
+  void rememberRecord(PromptKey record) {
+    if (records.add(record)) {
+      store.put(recordKey(record), NOTHING);
+    }
+  }
+
+  /** Whether a record's prompt has ended before the record is read. */
+  boolean ended(PromptKey record) {
+    return records.contains(record);
+  }
+
+  /** The offsets of all records up to this one are committed: they are not read again. */
+  void forgetRecords(long offset) {
+    while (!records.isEmpty() && records.first().offset() <= offset) {
+      store.delete(recordKey(records.removeFirst()));
+    }
+  }
+
+  private static Bytes recordKey(PromptKey record) {
+    return Bytes.wrap(
+        ByteBuffer.allocate(1 + PromptKey.BYTES)
+            .put(RECORD)
+            .putLong(record.offset())
+            .putInt(record.checksum())
+            .array());
   }
 
   /** Remembers that a prompt which has not come yet is to be cancelled when it does. */

@@ -37,6 +37,9 @@ final class TaskState {
   /** When to ask it again, milliseconds since 1970. */
   long registryRetryAt;
 
+  /** Offset of the last prompt's record that was read; -1 before the first. */
+  long readTo = -1;
+
   /** No event of the generator counts any more. */
   volatile boolean closed;
 

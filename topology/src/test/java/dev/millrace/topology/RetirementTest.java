@@ -2,6 +2,7 @@ package dev.millrace.topology;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import dev.millrace.inference.api.GenerateEvent;
 import dev.millrace.schemas.CancelEvent;
 import dev.millrace.schemas.PromptEvent;
 import io.micrometer.core.instrument.simple.SimpleMeterRegistry;
@@ -90,7 +91,7 @@ class RetirementTest {
   }
 
   private void tick() {
-    context.scheduledPunctuators().getFirst().getPunctuator().punctuate(0);
+    context.scheduledPunctuators().getLast().getPunctuator().punctuate(0);
   }
 
   private long stored() {
@@ -193,11 +194,52 @@ class RetirementTest {
     assertThat(seenCancels()).isZero();
   }
 
+  @Test
+  void shouldEndAPromptOnceThatWasKeptByAWorkerThatNeverCommittedItsOffset() {
+    PromptEvent event = Harness.prompt("p").build();
+    send(event, 5);
+    takeOver();
+    int submitted = generator.submissions.size();
+    generator.last().failed(GenerateEvent.Failure.INVALID_REQUEST, "no");
+    tick();
+    assertThat(sentTo(Output.Sink.DEAD_LETTER)).isEqualTo(1);
+    marker.committed();
+    assertThat(stored()).isZero();
+
+    // Its record comes for the first time since, here or where the task went in between.
+    send(event, 5);
+    takeOver();
+    send(event, 5);
+    marker.committed();
+    assertThat(stored()).isZero();
+    assertThat(generator.submissions).hasSize(submitted);
+    assertThat(seen('R')).as("its offset is committed now").isZero();
+    send(event, 6);
+    assertThat(generator.submissions).as("another record").hasSize(submitted + 1);
+  }
+
+  /** The next owner of the task, which has the stores, and has made a first commit. */
+  private void takeOver() {
+    processor.close();
+    context.resetForwards();
+    processor.init(context);
+    for (int i = 0; i < 2; i++) {
+      context.scheduledPunctuators().getLast().getPunctuator().punctuate(0);
+      marker.flushCache();
+      marker.committed();
+    }
+    context.scheduledPunctuators().getLast().getPunctuator().punctuate(0);
+  }
+
   private long seenCancels() {
+    return seen('C');
+  }
+
+  private long seen(char kind) {
     long count = 0;
     try (var all = seen.all()) {
       while (all.hasNext()) {
-        count += all.next().key.get()[0] == 'C' ? 1 : 0;
+        count += all.next().key.get()[0] == kind ? 1 : 0;
       }
     }
     return count;
