@@ -105,9 +105,15 @@ public record DeadLetter(
         : number(new String(mark.value(), StandardCharsets.UTF_8));
   }
 
-  /** The prompt's record as it came, for another topic. */
-  public ProducerRecord<byte[], byte[]> original(String topic) {
-    return new ProducerRecord<>(topic, null, key, value, headers);
+  /**
+   * The prompt's record as it came. Into the topic that it was read from it goes by the same
+   * partition, whose task knows whether its id was answered; into another one as its key decides.
+   *
+   * @param partitions that the topic has
+   */
+  public ProducerRecord<byte[], byte[]> original(String topic, int partitions) {
+    boolean back = topic.equals(source) && sourcePartition >= 0 && sourcePartition < partitions;
+    return new ProducerRecord<>(topic, back ? sourcePartition : null, key, value, headers);
   }
 
   /**

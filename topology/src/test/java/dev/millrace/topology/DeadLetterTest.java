@@ -61,7 +61,7 @@ class DeadLetterTest {
       assertThat(letter.sourcePartition()).isZero();
       assertThat(letter.sourceOffset()).isZero();
       assertThat(letter.omitted()).isEqualTo(-1);
-      ProducerRecord<byte[], byte[]> original = letter.original("elsewhere");
+      ProducerRecord<byte[], byte[]> original = letter.original("elsewhere", 8);
       assertThat(original.topic()).isEqualTo("elsewhere");
       assertThat(original.partition()).as("as the key decides").isNull();
       assertThat(original.key()).isEqualTo("k".getBytes(UTF_8));
@@ -87,7 +87,7 @@ class DeadLetterTest {
       assertThat(letter.reason()).isEqualTo("BAD_RECORD");
       assertThat(letter.omitted()).as("it is whole").isEqualTo(-1);
       assertThat(letter.promptId()).isEmpty();
-      assertThat(texts(letter.original("elsewhere").headers()))
+      assertThat(texts(letter.original("elsewhere", 1).headers()))
           .isEqualTo(
               Map.of(
                   DeadLetters.REASON,
@@ -122,6 +122,20 @@ class DeadLetterTest {
     DeadLetter letter =
         Objects.requireNonNull(DeadLetter.read(consumed(new byte[0], new byte[0], headers)));
     assertThat(letter.headers()).extracting(Header::key).containsExactly("theirs");
+  }
+
+  @Test
+  void shouldGoBackByThePartitionThatItCameFromWhereThatIsThere() {
+    Headers headers =
+        new RecordHeaders()
+            .add(DeadLetters.REASON, "X".getBytes(UTF_8))
+            .add(DeadLetters.TOPIC, "prompts".getBytes(UTF_8))
+            .add(DeadLetters.PARTITION, "5".getBytes(UTF_8));
+    DeadLetter letter =
+        Objects.requireNonNull(DeadLetter.read(consumed(new byte[0], new byte[0], headers)));
+    assertThat(letter.original("prompts", 6).partition()).isEqualTo(5);
+    assertThat(letter.original("prompts", 5).partition()).as("it has only 0 to 4").isNull();
+    assertThat(letter.original("elsewhere", 6).partition()).as("as the key decides").isNull();
   }
 
   @Test

@@ -155,7 +155,7 @@ public final class DeadLettersCommand {
     try (AvroDeserializer<SpecificRecord> reader = new AvroDeserializer<>()) {
       reader.configure(settings.serdeSettings(), false);
       SpecificRecord event =
-          reader.deserialize(letter.source(), letter.original("").headers(), value);
+          reader.deserialize(letter.source(), letter.original("", 0).headers(), value);
       return printable(String.valueOf(event));
     } catch (SerializationException | org.apache.kafka.common.config.ConfigException e) {
       return Letters.hex(value) + " (no prompt: " + printable(String.valueOf(e.getMessage())) + ")";

@@ -35,7 +35,10 @@ final class Replay implements AutoCloseable {
   private final PrintWriter out;
   private final PrintWriter err;
   private final Producer<byte[], byte[]> producer;
-  private final Map<String, Boolean> exists = new HashMap<>();
+
+  /** Partitions of each topic that was asked for; 0: there is no such topic. */
+  private final Map<String, Integer> partitions = new HashMap<>();
+
   private final List<Sent> batch = new ArrayList<>();
   private long batchBytes;
   private long replayed;
@@ -83,7 +86,8 @@ final class Replay implements AutoCloseable {
       say(letter, target, "would replay");
       return true;
     }
-    batch.add(new Sent(letter, producer.send(letter.original(target))));
+    int into = partitions.getOrDefault(target, 0);
+    batch.add(new Sent(letter, producer.send(letter.original(target, into))));
     batchBytes += letter.size();
     if (batch.size() >= BATCH_RECORDS || batchBytes >= BATCH_BYTES) {
       flush();
@@ -110,19 +114,21 @@ final class Replay implements AutoCloseable {
       return "it came from topic '%s', and the prompts of this configuration are on %s: say --to"
           .formatted(target, config.topics().prompts());
     }
-    return exists.computeIfAbsent(target, this::exists)
+    return partitions.computeIfAbsent(target, this::partitions) > 0
         ? null
         : "the broker has no topic " + target;
   }
 
   /** Asked first, since some brokers make every topic that a producer names. */
-  private boolean exists(String topic) {
+  private int partitions(String topic) {
     try (Admin admin = Admin.create(ClientSettings.admin(config))) {
-      return !admin.describeTopics(List.of(topic)).allTopicNames().get().isEmpty();
+      return admin.describeTopics(List.of(topic)).allTopicNames().get().values().stream()
+          .mapToInt(description -> description.partitions().size())
+          .sum();
     } catch (ExecutionException e) {
       if (e.getCause() instanceof UnknownTopicOrPartitionException
           || e.getCause() instanceof org.apache.kafka.common.errors.InvalidTopicException) {
-        return false;
+        return 0;
       }
       throw new Failures.CommandFailedException(
           "cannot look up topic " + topic + ": " + Failures.describe(e.getCause()), e);
