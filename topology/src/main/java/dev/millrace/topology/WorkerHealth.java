@@ -10,11 +10,12 @@ import org.jspecify.annotations.Nullable;
 /**
  * Answers {@code /health/live} and {@code /health/ready}.
  *
- * <p>A worker is live until it has failed, or its engine takes no step while prompts wait, or a
- * stream thread does not come back to the consumer. It is ready from the end of the first rebalance
- * on: its model is loaded and warm before it joins. With more workers than partitions one has none;
- * it is ready all the same, since it takes over when another falls out, and a roll-out that waited
- * for it to get partitions would never end. Safe for several threads.
+ * <p>A worker is live until it has failed, or its engine, text work included, does not come on
+ * while prompts wait, or a stream thread does not come back to the consumer. It is ready from the
+ * end of the first rebalance on: its model is loaded and warm before it joins. With more workers
+ * than partitions one has none; it is ready all the same, since it takes over when another falls
+ * out, and a roll-out that waited for it to get partitions would never end. Safe for several
+ * threads.
  */
 final class WorkerHealth {
   private final Duration stuckAfter;
@@ -62,7 +63,7 @@ final class WorkerHealth {
     if (work > 0 && idle.compareTo(stuckAfter) > 0) {
       return new Health(
           false,
-          "the engine has taken no step for %d s, and has %d prompts"
+          "the engine has not come on for %d s, and has %d prompts"
               .formatted(idle.toSeconds(), work));
     }
     Streams now = streams.get();

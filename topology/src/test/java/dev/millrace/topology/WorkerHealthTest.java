@@ -40,7 +40,7 @@ class WorkerHealthTest {
   @Test
   void shouldNotBeLiveWhenTheEngineTakesNoStepWithPromptsRunning() {
     engine = engine(0, 2, Duration.ofSeconds(121), null);
-    assertBad(health.live(RUNNING), "the engine has taken no step for 121 s, and has 2 prompts");
+    assertBad(health.live(RUNNING), "the engine has not come on for 121 s, and has 2 prompts");
   }
 
   @Test

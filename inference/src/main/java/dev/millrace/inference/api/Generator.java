@@ -64,7 +64,8 @@ public interface Generator extends AutoCloseable {
    * @param runningTokens tokens of running requests whose keys and values are held
    * @param kvUse share of the KV blocks in use, 0 to 1
    * @param lastStepNanos {@link System#nanoTime()} of the end of the last step, or later where
-   *     there was nothing to do: long ago means that a step hangs
+   *     there was nothing to do; where text work waits, of the end of the last of that if it is
+   *     earlier: long ago means that something hangs
    * @param generated tokens since the start
    * @param failure why no request can succeed any more, or null
    */

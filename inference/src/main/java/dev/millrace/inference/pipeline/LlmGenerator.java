@@ -239,6 +239,9 @@ public final class LlmGenerator implements Generator {
   @Override
   public Status status() {
     Status engineStatus = engine.stats();
+    // The engine says nothing of prompts that it has not been given, or of tokens nobody takes.
+    long step = engineStatus.lastStepNanos();
+    long text = threads.progressNanos(System.nanoTime());
     int elsewhere = Math.max(0, open.size() - engineStatus.waiting() - engineStatus.running());
     return new Status(
         engineStatus.waiting() + elsewhere,
@@ -246,7 +249,7 @@ public final class LlmGenerator implements Generator {
         engineStatus.waitingTokens(),
         engineStatus.runningTokens(),
         engineStatus.kvUse(),
-        engineStatus.lastStepNanos(),
+        text - step < 0 ? text : step,
         engineStatus.generated(),
         engineStatus.failure());
   }

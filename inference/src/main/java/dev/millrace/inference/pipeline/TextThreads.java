@@ -17,19 +17,62 @@ final class TextThreads {
   /** One long prompt may take seconds; whoever stops the process waits for no more than this. */
   private static final long PATIENCE_NANOS = TimeUnit.SECONDS.toNanos(10);
 
-  private final ExecutorService encoders;
-  private final List<ExecutorService> answerers = new ArrayList<>();
+  private final Lane encoders;
+  private final List<Lane> answerers = new ArrayList<>();
   private final ThreadGroup group = new ThreadGroup("millrace-text");
   private final AtomicInteger next = new AtomicInteger();
+
+  /** Threads that share one queue. */
+  private static final class Lane {
+    final ExecutorService executor;
+    private final AtomicInteger unfinished = new AtomicInteger();
+    private volatile long progress = System.nanoTime();
+
+    Lane(ExecutorService executor) {
+      this.executor = executor;
+    }
+
+    boolean run(Runnable task) {
+      if (unfinished.get() == 0) {
+        // Before the task counts, else it would look as old as the one before it.
+        progress = System.nanoTime();
+      }
+      unfinished.incrementAndGet();
+      try {
+        executor.execute(
+            () -> {
+              try {
+                task.run();
+              } finally {
+                finished();
+              }
+            });
+        return true;
+      } catch (RejectedExecutionException e) {
+        finished();
+        return false;
+      }
+    }
+
+    private void finished() {
+      progress = System.nanoTime();
+      unfinished.decrementAndGet();
+    }
+
+    long progress(long now) {
+      return unfinished.get() == 0 ? now : progress;
+    }
+  }
 
   TextThreads(int encoding, int answering) {
     AtomicInteger number = new AtomicInteger();
     encoders =
-        Executors.newFixedThreadPool(
-            encoding, task -> thread("millrace-encode-" + number.getAndIncrement(), task));
+        new Lane(
+            Executors.newFixedThreadPool(
+                encoding, task -> thread("millrace-encode-" + number.getAndIncrement(), task)));
     for (int i = 0; i < answering; i++) {
       String name = "millrace-answer-" + i;
-      answerers.add(Executors.newSingleThreadExecutor(task -> thread(name, task)));
+      answerers.add(new Lane(Executors.newSingleThreadExecutor(task -> thread(name, task))));
     }
   }
 
@@ -40,21 +83,27 @@ final class TextThreads {
 
   /** Runs an encoding task some time; false if these threads are closed. */
   boolean encode(Runnable task) {
-    return run(encoders, task);
+    return encoders.run(task);
   }
 
   /** Runs a task on an answer's thread, after those before it; false if it is closed. */
   boolean answer(int thread, Runnable task) {
-    return run(answerers.get(thread), task);
+    return answerers.get(thread).run(task);
   }
 
-  private static boolean run(ExecutorService executor, Runnable task) {
-    try {
-      executor.execute(task);
-      return true;
-    } catch (RejectedExecutionException e) {
-      return false;
+  /**
+   * When these threads last came on: the time now if no task waits or runs, else that of the end of
+   * the last task of those that have had none for longest. Thread-safe.
+   *
+   * @param now {@link System#nanoTime()}
+   */
+  long progressNanos(long now) {
+    long oldest = encoders.progress(now);
+    for (Lane lane : answerers) {
+      long progress = lane.progress(now);
+      oldest = progress - oldest < 0 ? progress : oldest;
     }
+    return oldest;
   }
 
   private Thread thread(String name, Runnable task) {
@@ -70,8 +119,9 @@ final class TextThreads {
    * @return whether all have ended; one that has not is still in a task, and uses what that needs
    */
   boolean close() {
-    List<ExecutorService> all = new ArrayList<>(answerers);
-    all.add(encoders);
+    List<ExecutorService> all = new ArrayList<>();
+    answerers.forEach(lane -> all.add(lane.executor));
+    all.add(encoders.executor);
     all.forEach(ExecutorService::shutdown);
     if (Thread.currentThread().getThreadGroup() == group) {
       return false;
