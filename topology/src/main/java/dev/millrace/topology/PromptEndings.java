@@ -46,7 +46,7 @@ final class PromptEndings {
           "",
           "",
           List.of(),
-          new GenerateEvent.Usage(0, 0, 0, 0),
+          new GenerateEvent.Usage(0, 0, 0, 0, 0),
           new GenerateEvent.Timings(0, 0, 0),
           List.of());
 

@@ -210,9 +210,10 @@ final class ServingMetrics {
     queued.record(Duration.ofNanos(timings.queued()));
     input.record(usage.prompt());
     output.record(usage.completion());
-    if (timings.firstToken() > 0 && usage.completion() > 1) {
+    // The time is that of this attempt, and so must be the tokens.
+    if (timings.firstToken() > 0 && usage.generated() > 1) {
       Duration mean =
-          Duration.ofNanos((timings.total() - timings.firstToken()) / (usage.completion() - 1));
+          Duration.ofNanos((timings.total() - timings.firstToken()) / (usage.generated() - 1));
       perToken.record(mean);
       perOutputToken.record(mean);
     }

@@ -257,7 +257,7 @@ public final class SyntheticGenerator implements Generator {
               text(hash, 0, position),
               "",
               List.of(),
-              new Usage(1, 0, position, 0),
+              new Usage(1, 0, position, 0, resumed),
               new Timings(started - submitted, nanos, nanos),
               List.of()));
     }

@@ -58,7 +58,7 @@ final class ScriptedGenerator implements Generator {
               content,
               "because",
               List.of(calls),
-              new Usage(7, 3, 5, 2),
+              new Usage(7, 3, 5, 2, 0),
               new Timings(1_000_000, 2_000_000, 9_000_000),
               List.of()));
     }

@@ -35,7 +35,7 @@ class ServingMetricsTest {
             "",
             "",
             List.of(),
-            new GenerateEvent.Usage(100, 64, 5, 0),
+            new GenerateEvent.Usage(100, 64, 9, 0, 4),
             new GenerateEvent.Timings(10 * MS, 30 * MS, 110 * MS),
             List.of()),
         700);

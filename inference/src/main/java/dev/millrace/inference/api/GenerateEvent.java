@@ -65,8 +65,14 @@ public sealed interface GenerateEvent {
    * @param cached prompt tokens whose keys and values came from the prefix cache
    * @param completion generated tokens, resumed ones included
    * @param reasoning generated tokens that were reasoning
+   * @param resumed tokens that an earlier attempt generated and the request brought
    */
-  record Usage(int prompt, int cached, int completion, int reasoning) {}
+  record Usage(int prompt, int cached, int completion, int reasoning, int resumed) {
+    /** Tokens that this attempt generated. */
+    public int generated() {
+      return Math.max(0, completion - resumed);
+    }
+  }
 
   /**
    * Durations in nanoseconds since the submission, of this attempt.

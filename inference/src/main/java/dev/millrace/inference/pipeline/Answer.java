@@ -283,7 +283,8 @@ final class Answer implements Generator.Generation, TokenListener {
                 promptTokens,
                 cachedTokens,
                 answer == null ? request.resume().length : answer.tokens(),
-                answer == null ? 0 : answer.reasoningTokens()),
+                answer == null ? 0 : answer.reasoningTokens(),
+                request.resume().length),
             new GenerateEvent.Timings(
                 startedAt == 0 ? now - submitted : startedAt - submitted,
                 firstTokenAt == 0 ? 0 : firstTokenAt - submitted,

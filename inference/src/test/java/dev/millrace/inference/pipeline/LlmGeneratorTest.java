@@ -23,6 +23,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
 import java.util.function.UnaryOperator;
@@ -91,7 +92,7 @@ class LlmGeneratorTest {
     assertThat(done.usage())
         .isEqualTo(
             new GenerateEvent.Usage(
-                runner.prompt(1).length, 0, tokenizer.encode(done.content()).length, 0));
+                runner.prompt(1).length, 0, tokenizer.encode(done.content()).length, 0, 0));
     assertThat(done.timings().total()).isGreaterThanOrEqualTo(done.timings().firstToken());
     assertThat(done.timings().firstToken()).isGreaterThanOrEqualTo(done.timings().queued());
     assertThat(done.timings().queued()).isPositive();
@@ -424,6 +425,49 @@ class LlmGeneratorTest {
     assertThat(generator.model()).isEqualTo("test");
     waitUntilIdle();
     assertThat(generator.status().generated()).isPositive();
+  }
+
+  @Test
+  void shouldNotLookBusyWhileItsTextThreadsHang() throws Exception {
+    script(1, "ok");
+    CountDownLatch hangs = new CountDownLatch(1);
+    CountDownLatch on = new CountDownLatch(1);
+    Listener listener = new Listener();
+    generator.submit(
+        Requests.seed(1).build(),
+        event -> {
+          hangs.countDown();
+          await(on);
+          listener.accept(event);
+        });
+    await(hangs);
+    long hung = System.nanoTime();
+    long deadline = hung + TimeUnit.SECONDS.toNanos(30);
+    while (generator.engine().stats().lastStepNanos() <= hung) {
+      assertThat(System.nanoTime()).as("the engine's heartbeat").isLessThan(deadline);
+      Thread.sleep(5);
+    }
+    assertThat(generator.status().waiting()).isEqualTo(1);
+    assertThat(generator.status().lastStepNanos()).isLessThanOrEqualTo(hung);
+    on.countDown();
+    assertThat(listener.done().content()).isEqualTo("ok");
+  }
+
+  private static void await(CountDownLatch latch) {
+    try {
+      assertThat(latch.await(30, TimeUnit.SECONDS)).isTrue();
+    } catch (InterruptedException e) {
+      throw new IllegalStateException(e);
+    }
+  }
+
+  @Test
+  void shouldCountWhatAnAttemptDidNotGenerateItself() throws Exception {
+    script(1, "one two three four");
+    int[] all = run(Requests.seed(1)).tokens();
+    GenerateEvent.Usage usage = run(Requests.seed(1).resume(Arrays.copyOf(all, 2))).done().usage();
+    assertThat(usage.resumed()).isEqualTo(2);
+    assertThat(usage.generated()).isEqualTo(usage.completion() - 2).isPositive();
   }
 
   private void waitUntilIdle() throws InterruptedException {
