@@ -100,7 +100,7 @@ public final class BacklogBenchCommand implements Callable<Integer> {
         prompts,
         tokens);
     List<Look> looks = new ArrayList<>();
-    long answered;
+    Answers answers;
     try (BenchCluster cluster = BenchCluster.start();
         SyntheticGenerator generator = SyntheticGenerator.atOnce("instant")) {
       Map<String, String> settings = new HashMap<>(group.settings());
@@ -119,16 +119,14 @@ public final class BacklogBenchCommand implements Callable<Integer> {
           throw new Failures.CommandFailedException("the worker does not run: " + worker.failure());
         }
         long start = System.nanoTime();
-        answered =
-            bench.follow(
-                prompts,
-                Duration.ofSeconds(every),
-                there -> look(screen, looks, start, there, worker));
+        bench.follow(
+            prompts, Duration.ofSeconds(every), there -> look(screen, looks, start, there, worker));
+        answers = bench.answers();
       }
     }
-    summary(screen, looks, answered);
+    summary(screen, looks, answers);
     write(looks);
-    return answered == prompts ? 0 : Failures.FAILED;
+    return answers.once(prompts) ? 0 : Failures.FAILED;
   }
 
   private void look(Screen screen, List<Look> looks, long start, long answered, Worker worker) {
@@ -166,10 +164,8 @@ public final class BacklogBenchCommand implements Callable<Integer> {
     return Double.NaN;
   }
 
-  private void summary(Screen screen, List<Look> looks, long answered) {
-    screen.line(
-        "%s",
-        answered == prompts ? "each answered once" : prompts + " sent, " + answered + " answered");
+  private void summary(Screen screen, List<Look> looks, Answers answers) {
+    screen.line("%s", answers.summary(prompts));
     // The first looks see the compiler at work, the last one a part of its time.
     List<Look> steady =
         looks.size() < 8 ? looks : looks.subList(looks.size() / 4, looks.size() - 1);

@@ -101,16 +101,10 @@ public final class BenchCommand {
         double perSecond = bench.drain(prompts);
         screen.line(
             "throughput              %.0f prompts/s, %d prompts, %s",
-            perSecond, prompts, lost(bench));
+            perSecond, prompts, bench.answers().summary(bench.sent()));
       }
     }
     return 0;
-  }
-
-  private static String lost(TopologyBench bench) {
-    return bench.answered() == bench.sent()
-        ? "each answered once"
-        : bench.sent() + " sent, " + bench.answered() + " answered";
   }
 
   private static Worker start(WorkerConfig config, SyntheticGenerator generator)

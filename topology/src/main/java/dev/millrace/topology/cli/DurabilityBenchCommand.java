@@ -10,6 +10,7 @@ import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
 import java.net.http.HttpResponse;
 import java.time.Duration;
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.concurrent.Callable;
@@ -88,7 +89,7 @@ public final class DurabilityBenchCommand implements Callable<Integer> {
     }
   }
 
-  private record Reading(long nanos, long tokens, double bytes, long cpuNanos) {
+  private record Reading(long nanos, double tokens, double bytes, long cpuNanos) {
     Rates since(Reading before) {
       double took = (nanos - before.nanos) / 1e9;
       return new Rates(
@@ -156,17 +157,16 @@ public final class DurabilityBenchCommand implements Callable<Integer> {
         throw new Failures.CommandFailedException("the worker does not run: " + worker.failure());
       }
       TimeUnit.MILLISECONDS.sleep((long) (seconds * RAMP * 1000));
-      Reading begin = read(http, worker, generator);
+      Reading begin = read(http, worker);
       TimeUnit.SECONDS.sleep(seconds);
-      Rates rates = read(http, worker, generator).since(begin);
+      Rates rates = read(http, worker).since(begin);
       // What is under way is of no more interest.
       boolean unused = worker.close(Duration.ZERO);
       return rates;
     }
   }
 
-  private static Reading read(HttpClient http, Worker worker, SyntheticGenerator generator)
-      throws Exception {
+  private static Reading read(HttpClient http, Worker worker) throws Exception {
     String metrics =
         http.send(
                 HttpRequest.newBuilder(
@@ -174,14 +174,31 @@ public final class DurabilityBenchCommand implements Callable<Integer> {
                     .build(),
                 HttpResponse.BodyHandlers.ofString())
             .body();
-    double bytes =
-        metrics
-            .lines()
-            .filter(line -> line.startsWith("kafka_producer_outgoing_byte_total{"))
-            .mapToDouble(line -> Double.parseDouble(line.substring(line.lastIndexOf(' '))))
-            .sum();
     long cpu =
         ((OperatingSystemMXBean) ManagementFactory.getOperatingSystemMXBean()).getProcessCpuTime();
-    return new Reading(System.nanoTime(), generator.status().generated(), bytes, cpu);
+    return new Reading(
+        System.nanoTime(),
+        // What the worker took up, and not what the engine made while nobody did.
+        sum(metrics, "millrace_tokens_generated_total"),
+        sum(metrics, "kafka_producer_outgoing_byte_total"),
+        cpu);
+  }
+
+  /**
+   * The sum of a metric over its labels.
+   *
+   * @throws Failures.CommandFailedException if it is not there
+   */
+  static double sum(String metrics, String name) {
+    double[] values =
+        metrics
+            .lines()
+            .filter(line -> line.startsWith(name + "{") || line.startsWith(name + " "))
+            .mapToDouble(line -> Double.parseDouble(line.substring(line.lastIndexOf(' '))))
+            .toArray();
+    if (values.length == 0) {
+      throw new Failures.CommandFailedException("the worker shows no metric " + name);
+    }
+    return Arrays.stream(values).sum();
   }
 }

@@ -34,7 +34,7 @@ final class TopologyBench {
   private final IntUnaryOperator tokens;
   private int made;
   private long sent;
-  private long answered;
+  private Answers answers = new Answers();
 
   /**
    * @param tokens of the answer to the prompt of a number
@@ -53,18 +53,16 @@ final class TopologyBench {
     return sent;
   }
 
-  /** Records on the topic of the completions that were read. */
-  long answered() {
-    return answered;
+  /** The completions, as they were read last. */
+  Answers answers() {
+    return answers;
   }
 
   /** Sends and reads until the just-in-time compiler has seen the whole way. */
   void warmUp() throws InterruptedException {
     preload(WARM_UP);
     try (KafkaConsumer<byte[], byte[]> consumer = consumer(config.topics().completions())) {
-      consumer.seekToBeginning(consumer.assignment());
-      answered = 0;
-      count(consumer);
+      readAnswers(consumer);
     }
   }
 
@@ -88,7 +86,7 @@ final class TopologyBench {
   double drain(int prompts) throws InterruptedException {
     try (KafkaConsumer<byte[], byte[]> consumer = consumer(config.topics().completions())) {
       List<TopicPartition> partitions = new ArrayList<>(consumer.assignment());
-      long before = answered;
+      long before = answers.prompts();
       long start = 0;
       long first = 0;
       long deadline = System.nanoTime() + PATIENCE.toNanos();
@@ -101,9 +99,7 @@ final class TopologyBench {
           first = there;
         }
         if (there >= before + prompts || now > deadline) {
-          consumer.seekToBeginning(partitions);
-          answered = 0;
-          count(consumer);
+          readAnswers(consumer);
           return (there - first) / ((now - start) / 1e9);
         }
         TimeUnit.MILLISECONDS.sleep(20);
@@ -115,9 +111,8 @@ final class TopologyBench {
    * Looks at the answers until there are as many as prompts, or no more come.
    *
    * @param look gets how many there are, every so often and at the end
-   * @return how many there are in the end
    */
-  long follow(int prompts, Duration every, LongConsumer look) throws InterruptedException {
+  void follow(int prompts, Duration every, LongConsumer look) throws InterruptedException {
     try (KafkaConsumer<byte[], byte[]> consumer = consumer(config.topics().completions())) {
       List<TopicPartition> partitions = new ArrayList<>(consumer.assignment());
       long last = 0;
@@ -129,22 +124,23 @@ final class TopologyBench {
         lastNews = there > last ? System.nanoTime() : lastNews;
         last = there;
         if (there >= prompts || System.nanoTime() - lastNews > PATIENCE.toNanos()) {
-          consumer.seekToBeginning(partitions);
-          answered = 0;
-          count(consumer);
-          return answered;
+          readAnswers(consumer);
+          return;
         }
       }
     }
   }
 
-  private void count(KafkaConsumer<byte[], byte[]> consumer) {
+  private void readAnswers(KafkaConsumer<byte[], byte[]> consumer) {
+    consumer.seekToBeginning(consumer.assignment());
+    Answers all = new Answers();
     long deadline = System.nanoTime() + PATIENCE.toNanos();
-    while (answered < sent && System.nanoTime() < deadline) {
-      answered += consumer.poll(Duration.ofMillis(200)).count();
+    while (all.prompts() < sent && System.nanoTime() < deadline) {
+      consumer.poll(Duration.ofMillis(200)).forEach(record -> all.take(record.key()));
     }
     // What comes twice comes soon after.
-    answered += consumer.poll(Duration.ofMillis(500)).count();
+    consumer.poll(Duration.ofMillis(500)).forEach(record -> all.take(record.key()));
+    answers = all;
   }
 
   /**
