@@ -26,6 +26,9 @@ final class InFlightPrompt {
     SENT
   }
 
+  /** As a term: the engine does not have it. */
+  static final int NOT_GIVEN = -1;
+
   final PromptKey key;
 
   /** Without the value, which the store holds. */
@@ -70,6 +73,12 @@ final class InFlightPrompt {
 
   /** Whether the current attempt runs alone, until it is past where it stood. */
   boolean alone;
+
+  /** In which term of the task the engine was given it, as far as noted; 0 if nothing was. */
+  int term;
+
+  /** Count of commits when it ran alone no more. */
+  long leftAt;
 
   /** Waits until the note of its attempt is durable, to be submitted then. */
   boolean noted;

@@ -127,8 +127,9 @@ final class InFlightStore {
    * @param worker the process
    * @param handedOver whether it gave the task up in good order; if not, and it is another process,
    *     that one has crashed or was cut off
+   * @param term counts the owners that the task has had
    */
-  record Owner(UUID worker, boolean handedOver) {}
+  record Owner(UUID worker, boolean handedOver, int term) {}
 
   /** The one that had the task last; null if it never had one. */
   @Nullable Owner owner() {
@@ -139,7 +140,8 @@ final class InFlightStore {
     ByteBuffer in = ByteBuffer.wrap(value);
     in.get();
     boolean handedOver = in.get() != 0;
-    return new Owner(new UUID(in.getLong(), in.getLong()), handedOver);
+    UUID worker = new UUID(in.getLong(), in.getLong());
+    return new Owner(worker, handedOver, in.hasRemaining() ? in.getInt() : 0);
   }
 
   static boolean isOwner(Bytes key) {
@@ -149,19 +151,20 @@ final class InFlightStore {
   void saveOwner(Owner owner) {
     progress.put(
         OWNER_KEY,
-        ByteBuffer.allocate(18)
+        ByteBuffer.allocate(22)
             .put(OWNER)
             .put((byte) (owner.handedOver() ? 1 : 0))
             .putLong(owner.worker().getMostSignificantBits())
             .putLong(owner.worker().getLeastSignificantBits())
+            .putInt(owner.term())
             .array());
   }
 
-  /** Notes that an attempt begins, and how the prompt stands. */
+  /** Notes the current attempt, and how the prompt stands. */
   void saveAttempt(InFlightPrompt prompt) {
     progress.put(
         prompt.key.at(prompt.progressRecords++),
-        ByteBuffer.allocate(22)
+        ByteBuffer.allocate(26)
             .put(ATTEMPT)
             .putInt(prompt.attempt)
             .putInt(prompt.failures)
@@ -169,6 +172,7 @@ final class InFlightStore {
             .putInt(prompt.crashesAlone)
             .putInt(prompt.crashedAt)
             .put((byte) (prompt.alone ? 1 : 0))
+            .putInt(prompt.term)
             .array());
   }
 
@@ -260,6 +264,9 @@ final class InFlightStore {
           prompt.crashesAlone = value.getInt();
           prompt.crashedAt = value.getInt();
           prompt.alone = value.get() != 0;
+        }
+        if (value.hasRemaining()) {
+          prompt.term = value.getInt();
         }
       }
       case TOKENS -> {

@@ -58,6 +58,9 @@ final class PromptEndings {
   private final List<InFlightPrompt> waitingForCommit = new ArrayList<>();
   private final List<InFlightPrompt> unwritten = new ArrayList<>();
 
+  /** They ran alone, and that they do so no more is not durable yet. */
+  private final List<InFlightPrompt> leaving = new ArrayList<>();
+
   PromptEndings(TaskState task) {
     this.task = task;
     this.services = task.services;
@@ -298,10 +301,38 @@ final class PromptEndings {
     wake(prompt);
   }
 
-  /** It does not run alone any more; nothing happens if it did not. */
+  /**
+   * It does not run alone any more; the others go on when that is durable, so that a crash of their
+   * doing is not counted against it.
+   */
   void leaveQuarantine(InFlightPrompt prompt) {
-    prompt.alone = false;
-    services.quarantine().leave(prompt, task.now());
+    if (prompt.alone) {
+      prompt.alone = false;
+      prompt.leftAt = task.commits();
+      task.store.saveAttempt(prompt);
+      task.askForCommit();
+      leaving.add(prompt);
+    } else if (!leaving.contains(prompt)) {
+      services.quarantine().leave(prompt);
+    }
+  }
+
+  /** Lets the others go on where it is durable by now that one does not run alone any more. */
+  void leaveQuarantine() {
+    leaving.removeIf(
+        prompt -> {
+          boolean durable = task.commits() > prompt.leftAt;
+          if (durable && !prompt.alone) {
+            services.quarantine().leave(prompt);
+          }
+          return durable || prompt.alone;
+        });
+  }
+
+  /** The task is gone, and its suspects with it. */
+  void leaveQuarantineNow() {
+    leaving.forEach(services.quarantine()::leave);
+    leaving.clear();
   }
 
   /** It waits for no later try; nothing happens if it did not. */

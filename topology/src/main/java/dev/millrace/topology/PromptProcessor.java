@@ -157,7 +157,12 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
 
     private void claim(boolean givenUp) {
       handedOver = givenUp;
-      task.store.saveOwner(new InFlightStore.Owner(task.services.quarantine().worker(), givenUp));
+      task.claimedAt = givenUp ? Long.MAX_VALUE : task.commits();
+      task.store.saveOwner(
+          new InFlightStore.Owner(task.services.quarantine().worker(), givenUp, task.term));
+      if (!givenUp) {
+        task.askForCommit();
+      }
     }
 
     /** Finds what an earlier owner of the task left. */
@@ -207,6 +212,7 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
       if (task.commits() > commitsSeen) {
         commitsSeen = task.commits();
         endings.retryWaitingForCommit();
+        endings.leaveQuarantine();
         runs.startNoted();
       }
       if (now >= nextScan) {
@@ -256,23 +262,16 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
 
     /**
      * An earlier owner that did not hand the task over has crashed, or was cut off, which looks the
-     * same from here: this is held against those that were at work.
+     * same from here: this is held against those that it had given to its engine.
      */
     private void countCrash() {
       InFlightStore.Owner last = task.store.owner();
       UUID worker = task.services.quarantine().worker();
+      task.term = last == null ? 1 : last.term() + 1;
       if (last != null && !last.handedOver() && !last.worker().equals(worker)) {
-        boolean oneAlone =
-            task.prompts.values().stream().anyMatch(p -> p.alone && p.outcome == null);
-        for (InFlightPrompt prompt : task.prompts.values()) {
-          // While one ran alone the others paused.
-          if (prompt.outcome == null && (!oneAlone || prompt.alone)) {
-            runs.crashed(prompt);
-          }
-        }
-      } else {
-        task.prompts.values().forEach(prompt -> prompt.alone = false);
+        runs.crashed(last.term());
       }
+      task.prompts.values().forEach(prompt -> prompt.alone = false);
       claim(false);
     }
 

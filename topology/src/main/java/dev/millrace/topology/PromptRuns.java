@@ -57,6 +57,9 @@ final class PromptRuns {
    */
   private final int pastIt;
 
+  /** So many fresh prompts are submitted only when they are durable. */
+  private int careful;
+
   /** What this task has reported as being at risk. */
   private long atRisk;
 
@@ -110,28 +113,33 @@ final class PromptRuns {
   }
 
   /**
-   * Has a prompt answered, going on after what was generated before: at once, or, if it was there
-   * when a worker crashed, as soon as the note of this attempt is durable, since otherwise a prompt
-   * that crashes the worker at once would do so for ever. A suspect waits for its turn to run
-   * alone.
+   * Has a prompt answered, going on after what was generated before: at once, or, if a worker has
+   * crashed lately, as soon as the note of this attempt is durable, since otherwise a prompt that
+   * crashes the worker at once would do so for ever. A suspect waits for its turn to run alone, and
+   * the others for the suspects.
    */
   void start(InFlightPrompt prompt) {
     long now = task.now();
     if (prompt.noted) {
-      if (task.commits() > prompt.attemptAt) {
+      if (task.commits() > prompt.attemptAt && task.owned()) {
         prompt.noted = false;
-        submit(prompt);
+        if (services.quarantine().enter(prompt)) {
+          submit(prompt);
+        } else {
+          // A suspect has come meanwhile.
+          holdBack(prompt, now);
+        }
       }
       return;
     }
     if (givenUp(prompt)) {
       return;
     }
+    if (!services.quarantine().enter(prompt)) {
+      holdBack(prompt, now);
+      return;
+    }
     if (prompt.crashes >= Quarantine.SUSPECT) {
-      if (!services.quarantine().enter(prompt, now)) {
-        rest(prompt, now + SUSPECT_PAUSE_MS);
-        return;
-      }
       log.info(
           "prompt {} was there at {} crashes of a worker: it runs alone",
           prompt.label(),
@@ -139,26 +147,52 @@ final class PromptRuns {
       services.metrics().quarantined.increment();
       prompt.alone = true;
     }
+    boolean waits = prompt.crashes > 0 || careful > 0 || !task.owned();
+    if (prompt.attempt == 0 && careful > 0) {
+      careful--;
+    }
     nextAttempt(prompt);
     if (prompt.attempt > 1) {
       services.metrics().retried.increment();
     }
-    if (prompt.crashes == 0) {
-      submit(prompt);
-    } else {
+    if (waits) {
       prompt.noted = true;
       prompt.state = State.WAITING;
       prompt.submitAt = now;
       task.askForCommit();
+    } else {
+      submit(prompt);
     }
   }
 
-  /** A worker has crashed with this prompt in flight: see {@link Quarantine}. */
-  void crashed(InFlightPrompt prompt) {
+  /**
+   * The last owner of the task has crashed: counts that against the prompts that it had given to
+   * its engine.
+   *
+   * <p>From now on a fresh prompt is submitted only when it is durable, since the one that crashed
+   * the worker may be among those that are read again. These are the next ones; each of them that
+   * is submitted is also one that no later owner reads again, so that their number need not be
+   * known.
+   */
+  void crashed(int term) {
+    careful = services.config().window().prompts();
+    for (InFlightPrompt prompt : task.prompts.values()) {
+      // No note: it may have been submitted when it was taken in.
+      if (prompt.outcome == null && (prompt.term == 0 || prompt.term == term)) {
+        prompt.term = term;
+        crashed(prompt);
+        task.store.saveAttempt(prompt);
+      }
+    }
+  }
+
+  /** A worker has crashed while its engine had this prompt: see {@link Quarantine}. */
+  private void crashed(InFlightPrompt prompt) {
     int size = prompt.tokens.size();
-    if (prompt.alone) {
+    boolean gotOn = size > prompt.crashedAt + pastIt;
+    if (prompt.alone && !gotOn) {
       prompt.crashesAlone++;
-    } else if (prompt.crashes == 0 || size > prompt.crashedAt + pastIt) {
+    } else if (prompt.crashes == 0 || gotOn) {
       prompt.crashes = 1;
       prompt.crashesAlone = 0;
       prompt.crashedAt = size;
@@ -184,10 +218,9 @@ final class PromptRuns {
 
   /** It is past the point where it stood when the worker crashed: that was not its doing. */
   private void clear(InFlightPrompt prompt) {
-    endings.leaveQuarantine(prompt);
     prompt.crashes = 0;
     prompt.crashesAlone = 0;
-    task.store.saveAttempt(prompt);
+    endings.leaveQuarantine(prompt);
   }
 
   private void submit(InFlightPrompt prompt) {
@@ -199,8 +232,9 @@ final class PromptRuns {
       // Its chunks wait until its attempt is durable: ask for that soon.
       task.askForCommit();
     }
+    // Longer than it must, so that the others go on when it is durable that it has cleared itself.
     int alone =
-        prompt.alone ? Math.max(1, prompt.crashedAt + pastIt + 1 - prompt.tokens.size()) : 0;
+        prompt.alone ? Math.max(1, prompt.crashedAt + 2 * pastIt + 1 - prompt.tokens.size()) : 0;
     GenerateRequest request = prompt.accepted().resumed(prompt.tokens.toArray(), alone);
     if (prompt.trace != null) {
       prompt.trace.generating(request, services.mapper().model(), prompt.attempt);
@@ -217,6 +251,7 @@ final class PromptRuns {
   void nextAttempt(InFlightPrompt prompt) {
     prompt.attempt++;
     prompt.attemptAt = task.commits();
+    prompt.term = task.term;
     if (prompt.attempt > 1) {
       task.store.saveAttempt(prompt);
     }
@@ -260,7 +295,7 @@ final class PromptRuns {
           save(prompt, now);
         }
         services.metrics().atRiskOfOne(prompt.tokens.atRisk(task.commits()));
-        if (prompt.alone && prompt.tokens.size() > prompt.crashedAt + pastIt) {
+        if (prompt.crashes > 0 && prompt.tokens.size() > prompt.crashedAt + pastIt) {
           clear(prompt);
         }
       }
@@ -323,6 +358,15 @@ final class PromptRuns {
             failed.failure());
       }
     }
+  }
+
+  /** It waits for suspects. That it is not at the engine is noted, so that no crash counts. */
+  private void holdBack(InFlightPrompt prompt, long now) {
+    if (prompt.term == 0 || prompt.term == task.term) {
+      prompt.term = InFlightPrompt.NOT_GIVEN;
+      task.store.saveAttempt(prompt);
+    }
+    rest(prompt, now + SUSPECT_PAUSE_MS);
   }
 
   /** Waits for a later try. Fresh prompts may come in its place. */
@@ -441,7 +485,7 @@ final class PromptRuns {
   void cancelAll() {
     for (InFlightPrompt prompt : task.prompts.values()) {
       Generator.Generation generation = prompt.generation;
-      endings.leaveQuarantine(prompt);
+      services.quarantine().leave(prompt);
       endings.wake(prompt);
       if (prompt.state != State.SENT) {
         services.metrics().regenerated.increment(prompt.tokens.unsaved());
@@ -454,6 +498,7 @@ final class PromptRuns {
         generation.cancel();
       }
     }
+    endings.leaveQuarantineNow();
     services.metrics().atRisk(-atRisk);
     atRisk = 0;
     services.metrics().late.increment(queue.size());

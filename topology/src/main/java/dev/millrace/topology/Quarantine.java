@@ -1,7 +1,9 @@
 package dev.millrace.topology;
 
+import java.util.HashSet;
+import java.util.LinkedHashSet;
+import java.util.Set;
 import java.util.UUID;
-import org.jspecify.annotations.Nullable;
 
 /**
  * Prompts under suspicion of having brought a worker down. A kill is not a prompt's fault, so being
@@ -11,42 +13,49 @@ import org.jspecify.annotations.Nullable;
  * so what crashed the worker once would do so again at the same token: a prompt that got further
  * has cleared itself.
  *
+ * <p>Suspects come before all others: while there are any, the engine gets nothing else, so that
+ * what crashes the worker then was not somebody else, and nobody else is counted in. Those that
+ * were there at one crash go to the engine a few at a time, each until it is past the point, so
+ * that a second crash makes suspects of a few and not of a whole window.
+ *
  * <p>Shared by all tasks of a worker; safe for several threads.
  */
 final class Quarantine {
   /** Crashes at one point after which a prompt runs alone. */
   static final int SUSPECT = 2;
 
+  /** Prompts that were there at a crash and are not past it, which the engine may have at once. */
+  static final int WATCHED = 32;
+
   private final UUID worker = UUID.randomUUID();
-  private @Nullable InFlightPrompt inside;
-  private long enteredAt;
-  private long reopensAt = Long.MIN_VALUE;
+
+  /** In the order in which they came; the first has its turn. */
+  private final Set<InFlightPrompt> suspects = new LinkedHashSet<>();
+
+  private final Set<InFlightPrompt> watched = new HashSet<>();
 
   /** Tells this process from every other that may have owned a task. */
   UUID worker() {
     return worker;
   }
 
-  /**
-   * Lets a suspect in if there is none inside. The others, which pause meanwhile, then get as much
-   * time as the last suspect took.
-   *
-   * @param now milliseconds since 1970
-   */
-  synchronized boolean enter(InFlightPrompt prompt, long now) {
-    if (inside != null || now < reopensAt) {
-      return inside == prompt;
+  /** Whether the engine may have a prompt now; a suspect that may not is queued for its turn. */
+  synchronized boolean enter(InFlightPrompt prompt) {
+    if (prompt.crashes >= SUSPECT) {
+      suspects.add(prompt);
+      return suspects.iterator().next() == prompt;
     }
-    inside = prompt;
-    enteredAt = now;
-    return true;
+    if (!suspects.isEmpty()) {
+      return false;
+    }
+    return prompt.crashes == 0
+        || watched.contains(prompt)
+        || (watched.size() < WATCHED && watched.add(prompt));
   }
 
-  /** Nothing happens if it is not inside. */
-  synchronized void leave(InFlightPrompt prompt, long now) {
-    if (inside == prompt) {
-      inside = null;
-      reopensAt = now + Math.max(0, now - enteredAt);
-    }
+  /** A prompt is under no suspicion, or the engine has it no more; nothing happens otherwise. */
+  synchronized void leave(InFlightPrompt prompt) {
+    suspects.remove(prompt);
+    watched.remove(prompt);
   }
 }

@@ -28,6 +28,16 @@ final class TaskState {
 
   private final Map<String, InFlightPrompt> byId = new HashMap<>();
   private final CommitMarker marker;
+
+  /** Counts the owners that the task has had, this one included. */
+  int term;
+
+  /**
+   * Count of commits when it was noted that this worker has the task; nothing is given to the
+   * engine before that is durable, or a crash could go unseen.
+   */
+  long claimedAt = Long.MAX_VALUE;
+
   private boolean commitWanted;
   private long nextCommitAsk;
 
@@ -61,6 +71,11 @@ final class TaskState {
   /** Commits begun so far, under either guarantee. */
   long commitsBegun() {
     return marker.flushes();
+  }
+
+  /** Whether it is durable that this worker has the task. */
+  boolean owned() {
+    return commits() > claimedAt;
   }
 
   /** Hears of each commit under at-least-once, before the task can close; null: no more. */

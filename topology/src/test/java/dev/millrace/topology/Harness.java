@@ -66,6 +66,13 @@ final class Harness implements AutoCloseable {
   }
 
   Harness(OpenTelemetry telemetry, String... settings) {
+    this(telemetry, Map.of(), settings);
+    // It has the task for certain: prompts are submitted as they come.
+    advance(PromptProcessor.TICK);
+  }
+
+  /** One that has just been given the task, with these stores. */
+  Harness(OpenTelemetry telemetry, Map<String, Map<Bytes, byte[]>> stores, String... settings) {
     Map<String, String> values = new HashMap<>();
     values.put("kafka.bootstrap.servers", "nowhere:9092");
     values.put("kafka.application.id", "test");
@@ -108,6 +115,7 @@ final class Harness implements AutoCloseable {
     cancels =
         driver.createInputTopic(
             config.topics().cancels(), new ByteArraySerializer(), new ByteArraySerializer());
+    stores.forEach((name, entries) -> entries.forEach((key, value) -> store(name).put(key, value)));
   }
 
   static PromptEvent.Builder prompt(String id) {
@@ -252,17 +260,33 @@ final class Harness implements AutoCloseable {
 
   /** Another worker with what this one has in its stores, as after a crash. */
   Harness successor(String... settings) {
-    Harness next = new Harness(settings);
+    return successor(stores(), settings);
+  }
+
+  /**
+   * Another worker, after a crash that nothing outlived but these stores: the turn in which it came
+   * was not committed.
+   */
+  static Harness successor(Map<String, Map<Bytes, byte[]>> committed, String... settings) {
+    Harness next = new Harness(OpenTelemetry.noop(), committed, settings);
     next.tookOver = true;
+    return next;
+  }
+
+  /** What the stores hold: between two turns, what is committed. */
+  Map<String, Map<Bytes, byte[]>> stores() {
+    Map<String, Map<Bytes, byte[]>> stores = new HashMap<>();
     for (String name : List.of(InFlightStore.PROMPTS, InFlightStore.PROGRESS, InFlightStore.SEEN)) {
+      Map<Bytes, byte[]> entries = new HashMap<>();
       try (KeyValueIterator<Bytes, byte[]> all = store(name).all()) {
         while (all.hasNext()) {
           KeyValue<Bytes, byte[]> entry = all.next();
-          next.store(name).put(entry.key, entry.value);
+          entries.put(entry.key, entry.value);
         }
       }
+      stores.put(name, entries);
     }
-    return next;
+    return stores;
   }
 
   /** Nothing is left in stores or window. */

@@ -6,11 +6,14 @@ import static org.assertj.core.api.Assertions.assertThat;
 import dev.millrace.inference.api.FinishReason;
 import dev.millrace.inference.api.GenerateEvent.Failure;
 import dev.millrace.schemas.CompletionFinish;
+import io.opentelemetry.api.OpenTelemetry;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Map;
 import java.util.stream.IntStream;
+import org.apache.kafka.common.utils.Bytes;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -70,7 +73,7 @@ class QuarantineTest {
     worker.send(Harness.prompt("p").build());
     crash();
     crash();
-    assertThat(alone()).isEqualTo(PAST);
+    assertThat(alone()).isEqualTo(2 * PAST - 1);
     assertThat(worker.count("millrace.prompts.quarantined")).isEqualTo(1);
   }
 
@@ -143,7 +146,9 @@ class QuarantineTest {
     worker.send(Harness.prompt("other").build());
     crash();
     crash();
-    worker.advance(Duration.ofSeconds(1));
+    assertThat(only().request.id()).isEqualTo("suspect");
+    only().done("4");
+    next("other");
     assertThat(worker.generator.submissions)
         .filteredOn(s -> s.request.id().equals("other"))
         .allSatisfy(s -> assertThat(s.request.scheduling().alone()).isZero())
@@ -151,21 +156,128 @@ class QuarantineTest {
   }
 
   @Test
-  void shouldRunOneSuspectAtATimeAndGiveTheOthersAsMuchTime() {
+  void shouldRunOneSuspectAtATimeAndNothingElseBesides() {
     worker.send(Harness.prompt("a").build());
     worker.send(Harness.prompt("b").build());
     crash();
     crash();
-    assertThat(only().request.id()).isEqualTo("a");
+    worker.send(Harness.prompt("fresh").build());
     worker.advance(Duration.ofSeconds(4));
+    assertThat(only().request.id()).isEqualTo("a");
     only().delta("x", tokens(PAST));
-    worker.tick();
-    worker.advance(Duration.ofSeconds(3));
-    assertThat(worker.generator.submissions).hasSize(1);
-    worker.advance(Duration.ofSeconds(2));
-    worker.tick();
-    assertThat(worker.generator.last().request.id()).isEqualTo("b");
+    worker.advance(PromptProcessor.TICK);
+    assertThat(worker.generator.submissions).as("before it is durable that a is clear").hasSize(1);
+    next("b");
     assertThat(worker.generator.submissions).hasSize(2);
+    worker.generator.last().done("4");
+    next("fresh");
+    assertThat(worker.generator.submissions).hasSize(3);
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"at_least_once", "exactly_once_v2"})
+  void shouldSetAPromptAsideThatCrashesTheWorkerBeforeItsIntakeIsCommitted(String guarantee) {
+    String[] settings = {"kafka.processing.guarantee", guarantee};
+    int crashes = 0;
+    boolean committed = false;
+    worker =
+        started(Harness.successor(new Harness(OpenTelemetry.noop(), Map.of(), settings).stores()));
+    while (crashes < 20) {
+      Map<String, Map<Bytes, byte[]>> before = worker.stores();
+      if (!committed) {
+        worker.send(Harness.prompt("poison").build());
+        committed = worker.generator.submissions.isEmpty();
+      }
+      if (worker.generator.submissions.isEmpty()) {
+        worker.tick();
+        worker.tick();
+        before = worker.stores();
+      }
+      if (worker.generator.submissions.isEmpty()) {
+        break;
+      }
+      crashes++;
+      worker = started(Harness.successor(before, settings));
+    }
+    assertThat(worker.deadLetters()).as("after %d crashes", crashes).hasSize(1);
+    assertThat(crashes).isLessThanOrEqualTo(6);
+  }
+
+  @Test
+  void shouldNotSetAnInnocentSuspectAsideForWhatAnotherDoes() {
+    worker.send(Harness.prompt("innocent").build());
+    crash();
+    crash();
+    assertThat(only().request.id()).isEqualTo("innocent");
+    worker.send(Harness.prompt("poison").build());
+    List<String> aside = new ArrayList<>();
+    for (int life = 0; life < 12 && aside.isEmpty(); life++) {
+      for (int turn = 0; turn < 100 && !has("poison"); turn++) {
+        if (has("innocent")) {
+          // It is slow, but gets on.
+          worker.generator.last().delta("x", turn);
+        }
+        worker.advance(Duration.ofMillis(50));
+        worker.tick();
+      }
+      worker.deadLetters().forEach(letter -> aside.add(new String(letter.key(), UTF_8)));
+      if (aside.isEmpty()) {
+        assertThat(has("poison")).isTrue();
+        crash();
+      }
+    }
+    assertThat(aside).containsExactly("poison");
+  }
+
+  private boolean has(String id) {
+    return worker.generator.submissions.stream().anyMatch(s -> s.request.id().equals(id));
+  }
+
+  @Test
+  void shouldNotCountACrashAgainstASuspectThatWaitsForALaterTry() {
+    worker.send(Harness.prompt("p").build());
+    String[] settings = {"max.crash.attempts", "1"};
+    crash(settings);
+    crash(settings);
+    worker.generator.last().failed(Failure.ENGINE, "no");
+    crash(settings);
+    assertThat(worker.deadLetters()).isEmpty();
+    assertThat(alone()).isPositive();
+  }
+
+  @Test
+  void shouldMakeSuspectsOfAFewWhenTwoCrashesFollowOneAnother() {
+    int prompts = 3 * Quarantine.WATCHED;
+    for (int i = 0; i < prompts; i++) {
+      worker.send(Harness.prompt("p-" + i).build());
+    }
+    crash();
+    assertThat(worker.generator.submissions).hasSize(Quarantine.WATCHED);
+    crash();
+    assertThat(worker.generator.submissions).as("a suspect").hasSize(1);
+    for (int i = 0; i < Quarantine.WATCHED; i++) {
+      worker.generator.last().delta("x", tokens(PAST));
+      for (int turn = 0; turn < 6; turn++) {
+        worker.advance(Duration.ofMillis(100));
+      }
+    }
+    assertThat(worker.count("millrace.prompts.quarantined")).isEqualTo(Quarantine.WATCHED);
+    assertThat(worker.generator.submissions).hasSize(2 * Quarantine.WATCHED);
+  }
+
+  @Test
+  void shouldLetTheNextOfThoseThatWereThereInAsTheyGetOn() {
+    for (int i = 0; i < Quarantine.WATCHED + 1; i++) {
+      worker.send(Harness.prompt("p-" + i).build());
+    }
+    crash();
+    worker.advance(Duration.ofSeconds(1));
+    assertThat(worker.generator.submissions).hasSize(Quarantine.WATCHED);
+    worker.generator.submissions.getFirst().delta("x", tokens(PAST));
+    worker.tick();
+    worker.advance(Duration.ofSeconds(1));
+    worker.tick();
+    assertThat(worker.generator.submissions).hasSize(Quarantine.WATCHED + 1);
   }
 
   @Test
@@ -187,9 +299,9 @@ class QuarantineTest {
   }
 
   private void next(String id) {
-    worker.tick();
-    worker.advance(Duration.ofSeconds(10));
-    worker.tick();
+    for (int turn = 0; turn < 10; turn++) {
+      worker.advance(Duration.ofMillis(100));
+    }
     assertThat(worker.generator.last().request.id()).isEqualTo(id);
   }
 

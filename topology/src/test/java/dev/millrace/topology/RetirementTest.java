@@ -15,6 +15,7 @@ import java.util.Map;
 import java.util.Properties;
 import org.apache.kafka.common.serialization.Serdes;
 import org.apache.kafka.common.utils.Bytes;
+import org.apache.kafka.streams.processor.Punctuator;
 import org.apache.kafka.streams.processor.StateStore;
 import org.apache.kafka.streams.processor.api.MockProcessorContext;
 import org.apache.kafka.streams.processor.api.Record;
@@ -64,6 +65,8 @@ class RetirementTest {
     open(marker);
     context.setCurrentSystemTimeMs(1_000_000);
     processor.init(context);
+    tick();
+    marker.committed();
   }
 
   private static KeyValueStore<Bytes, byte[]> store(String name) {
@@ -293,7 +296,11 @@ class RetirementTest {
     processor.close();
     assertThat(gate.kept()).isZero();
     processor.init(context);
-    context.scheduledPunctuators().getLast().getPunctuator().punctuate(0);
+    Punctuator ticking = context.scheduledPunctuators().getLast().getPunctuator();
+    ticking.punctuate(0);
+    assertThat(generator.submissions).as("before it has the task for certain").hasSize(1);
+    marker.committed();
+    ticking.punctuate(0);
     assertThat(generator.submissions).hasSize(2);
     assertThat(gate.kept()).isEqualTo(1);
   }
@@ -308,6 +315,8 @@ class RetirementTest {
     processor.init(context);
     assertThat(before.cancelled()).isTrue();
     var after = context.scheduledPunctuators().getLast();
+    after.getPunctuator().punctuate(0);
+    marker.committed();
     after.getPunctuator().punctuate(0);
     generator.last().done("4");
     // Kafka Streams may still have it in its queue.
