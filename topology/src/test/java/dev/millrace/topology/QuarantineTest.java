@@ -358,6 +358,25 @@ class QuarantineTest {
   }
 
   @Test
+  void shouldTellTheLastChunkOfAPromptThatEndsWaitingFromThoseOfItsEarlierAttempts() {
+    worker.send(Harness.prompt("a").build());
+    worker.send(
+        Harness.prompt("b")
+            .setStream(true)
+            .setDeadline(Harness.START.plus(Duration.ofSeconds(8)))
+            .build());
+    crash();
+    crash();
+    worker.advance(Duration.ofSeconds(9));
+    worker.tick();
+    int attempt = worker.completions().getFirst().value().getAttempt();
+    assertThat(attempt).as("those of its two lives are taken").isGreaterThan(2);
+    assertThat(worker.chunks())
+        .extracting(r -> r.value().getAttempt() + "/" + r.value().getSequence())
+        .containsExactly(attempt + "/0");
+  }
+
+  @Test
   void shouldGoOnFromTheSameTokensAfterEveryCrash() {
     worker.send(Harness.prompt("p").build());
     int[] all = tokens(48);

@@ -126,6 +126,7 @@ public final class Engine implements AutoCloseable {
    */
   public Handle submit(TokenRequest request, TokenListener listener) {
     Sequence sequence = new Sequence(this, request, listener, maxContext, rejection(request));
+    listener.onSubmitted(sequence);
     inboxCount.incrementAndGet();
     inboxTokens.addAndGet(sequence.length());
     inbox.add(sequence);

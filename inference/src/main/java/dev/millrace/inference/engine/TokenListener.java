@@ -12,6 +12,12 @@ import org.jspecify.annotations.Nullable;
 public interface TokenListener {
 
   /**
+   * The sequence is about to be handed to the engine. Comes once, on the submitter's thread, before
+   * any other call: whoever wants to abort from one of those has the handle by then.
+   */
+  default void onSubmitted(Engine.Handle handle) {}
+
+  /**
    * The first prompt token is about to be computed. Comes at most once, and not at all for a
    * sequence that ends before that.
    *

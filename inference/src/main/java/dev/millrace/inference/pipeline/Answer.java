@@ -113,19 +113,18 @@ final class Answer implements Generator.Generation, TokenListener {
       onFinished(FinishReason.STOP);
       return;
     }
-    handle =
-        owner
-            .engine()
-            .submit(
-                new TokenRequest(
-                    request.id(),
-                    prompt.tokens(),
-                    request.resume().clone(),
-                    request.sampling(),
-                    model.stopTokens(),
-                    request.scheduling()),
-                this);
-    // Whoever asked before there was a handle could not reach the engine.
+    owner
+        .engine()
+        .submit(
+            new TokenRequest(
+                request.id(),
+                prompt.tokens(),
+                request.resume().clone(),
+                request.sampling(),
+                model.stopTokens(),
+                request.scheduling()),
+            this);
+    // Whoever asked before the engine had the sequence could not reach it.
     if (cancelled) {
       abort();
     }
@@ -152,6 +151,12 @@ final class Answer implements Generator.Generation, TokenListener {
   }
 
   // ---- on the engine thread
+
+  @Override
+  public void onSubmitted(Engine.Handle given) {
+    // Set before the first token comes: on a busy machine many may, before submit() has returned.
+    handle = given;
+  }
 
   @Override
   public void onStarted(int cached) {

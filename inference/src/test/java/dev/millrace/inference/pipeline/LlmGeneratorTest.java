@@ -71,6 +71,7 @@ class LlmGeneratorTest {
 
   @AfterEach
   void close() {
+    runner.letGo();
     generator.close();
   }
 
