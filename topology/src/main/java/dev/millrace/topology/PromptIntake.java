@@ -208,20 +208,12 @@ final class PromptIntake {
     prompt.trace = services.tracing().process(prompt.record, accepted.id());
     task.named(prompt);
     if (task.seen.cancelled(accepted.id())) {
-      endUnrun(prompt, CompletionFinish.CANCELLED);
+      runs.endUnrun(prompt, CompletionFinish.CANCELLED);
     } else if (task.now() >= accepted.deadline()) {
-      endUnrun(prompt, CompletionFinish.EXPIRED);
+      runs.endUnrun(prompt, CompletionFinish.EXPIRED);
     } else {
       runs.start(prompt);
     }
-  }
-
-  private void endUnrun(InFlightPrompt prompt, CompletionFinish finish) {
-    if (prompt.attempt > 0) {
-      // An earlier owner of the task may have sent chunks.
-      runs.nextAttempt(prompt);
-    }
-    endings.end(prompt, finish);
   }
 
   private void reject(

@@ -454,16 +454,19 @@ final class PromptRuns {
     }
   }
 
+  /** Ends a prompt that the engine does not have, as cancelled or expired. */
+  void endUnrun(InFlightPrompt prompt, CompletionFinish finish) {
+    if (prompt.attempt > 0 && (prompt.term != task.term || prompt.chunkSequence > 0)) {
+      // Chunks may have been sent under the number that it still has, by an earlier owner too.
+      nextAttempt(prompt);
+    }
+    endings.end(prompt, finish);
+  }
+
   /** Ends a prompt before its time: at once where the engine does not have it. */
   void endEarly(InFlightPrompt prompt, CompletionFinish finish, long now) {
     switch (prompt.state) {
-      case WAITING -> {
-        if (prompt.attempt > 0 && (prompt.term != task.term || prompt.chunkSequence > 0)) {
-          // Chunks may have been sent under the number that it still has, by an earlier owner too.
-          nextAttempt(prompt);
-        }
-        endings.end(prompt, finish);
-      }
+      case WAITING -> endUnrun(prompt, finish);
       case RUNNING -> {
         prompt.endAs = finish;
         prompt.endAsked = now;

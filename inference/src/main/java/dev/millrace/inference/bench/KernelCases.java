@@ -42,12 +42,7 @@ public final class KernelCases {
   private KernelCases(ModelConfig config, WeightFormat format) {
     this.config = config;
     this.format = format;
-    this.kvHeads =
-        config.blocks().stream()
-            .mapToInt(BlockConfig::kvHeads)
-            .filter(n -> n > 0)
-            .findFirst()
-            .orElse(0);
+    this.kvHeads = config.kvHeads().stream().filter(n -> n > 0).findFirst().orElse(0);
     this.width =
         config.blocks().stream()
             .map(BlockConfig::feedForward)

@@ -30,6 +30,11 @@ public record ModelConfig(
     blocks = List.copyOf(blocks);
   }
 
+  /** KV heads of each block, in order; 0 where a block has no attention. */
+  public List<Integer> kvHeads() {
+    return blocks.stream().map(BlockConfig::kvHeads).toList();
+  }
+
   /**
    * Token ids that the checkpoint names.
    *

@@ -7,7 +7,6 @@ import dev.millrace.inference.backend.Rotary;
 import dev.millrace.inference.backend.Step;
 import dev.millrace.inference.backend.Tensor;
 import dev.millrace.inference.backend.Weight;
-import dev.millrace.inference.checkpoint.BlockConfig;
 import dev.millrace.inference.checkpoint.ModelConfig;
 import dev.millrace.inference.checkpoint.WeightFormat;
 import dev.millrace.inference.model.LlamaWeights.Absent;
@@ -50,8 +49,7 @@ final class LlamaModel implements Model {
 
   @Override
   public KvCache kvCache(int blocks) {
-    return backend.kvCache(
-        config.blocks().stream().map(BlockConfig::kvHeads).toList(), config.headDim(), blocks);
+    return backend.kvCache(config.kvHeads(), config.headDim(), blocks);
   }
 
   @Override

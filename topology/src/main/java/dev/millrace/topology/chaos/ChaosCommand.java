@@ -1,6 +1,7 @@
 package dev.millrace.topology.chaos;
 
 import dev.millrace.topology.chaos.FaultPlan.Step;
+import dev.millrace.topology.cli.GroupOptions;
 import dev.millrace.topology.cli.Logs;
 import dev.millrace.topology.local.TemporaryFolder;
 import java.io.PrintWriter;
@@ -14,6 +15,7 @@ import java.util.concurrent.TimeUnit;
 import java.util.function.Function;
 import org.jspecify.annotations.Nullable;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.ParameterException;
@@ -45,19 +47,7 @@ public final class ChaosCommand implements Callable<Integer> {
       description = "How long faults go on (default: ${DEFAULT-VALUE}).")
   private double minutes;
 
-  @Option(
-      names = "--guarantee",
-      paramLabel = "NAME",
-      defaultValue = "at_least_once",
-      description = "at_least_once or exactly_once_v2 (default: ${DEFAULT-VALUE}).")
-  private String guarantee;
-
-  @Option(
-      names = "--protocol",
-      paramLabel = "NAME",
-      defaultValue = "classic",
-      description = "classic or streams (default: ${DEFAULT-VALUE}).")
-  private String protocol;
+  @Mixin private GroupOptions group;
 
   @Option(
       names = "--workers",
@@ -106,20 +96,17 @@ public final class ChaosCommand implements Callable<Integer> {
   int failover(
       @Option(names = "--seed", paramLabel = "N", defaultValue = "1") long runSeed,
       @Option(names = "--kills", paramLabel = "N", defaultValue = "4") int kills,
-      @Option(names = "--guarantee", paramLabel = "NAME", defaultValue = "at_least_once")
-          String runGuarantee,
-      @Option(names = "--protocol", paramLabel = "NAME", defaultValue = "classic")
-          String runProtocol,
+      @Mixin GroupOptions runGroup,
       @Option(names = "--stock", description = "A broker as it comes.") boolean stock)
       throws InterruptedException {
-    check(runGuarantee, runProtocol);
+    check(runGroup);
     ChaosOptions options =
         Scenarios.failover(
             runSeed,
             kills,
-            runGuarantee,
-            runProtocol,
-            stock ? Scenarios.stock() : Scenarios.quick(runProtocol));
+            runGroup.guarantee(),
+            runGroup.protocol(),
+            stock ? Scenarios.stock() : Scenarios.quick(runGroup.protocol()));
     long limitMs = stock ? 12_000 : 6_000;
     return run(
         options,
@@ -139,19 +126,16 @@ public final class ChaosCommand implements Callable<Integer> {
       })
   int rolling(
       @Option(names = "--seed", paramLabel = "N", defaultValue = "1") long runSeed,
-      @Option(names = "--guarantee", paramLabel = "NAME", defaultValue = "at_least_once")
-          String runGuarantee,
-      @Option(names = "--protocol", paramLabel = "NAME", defaultValue = "classic")
-          String runProtocol,
+      @Mixin GroupOptions runGroup,
       @Option(names = "--stock", description = "A broker as it comes.") boolean stock)
       throws InterruptedException {
-    check(runGuarantee, runProtocol);
+    check(runGroup);
     ChaosOptions options =
         Scenarios.rolling(
             runSeed,
-            runGuarantee,
-            runProtocol,
-            stock ? Scenarios.stock() : Scenarios.quick(runProtocol));
+            runGroup.guarantee(),
+            runGroup.protocol(),
+            stock ? Scenarios.stock() : Scenarios.quick(runGroup.protocol()));
     return run(
         options,
         FaultPlan.rolling(options, Fault.TERMINATE, Duration.ZERO),
@@ -215,7 +199,9 @@ public final class ChaosCommand implements Callable<Integer> {
     folder.close();
   }
 
-  private void check(String guarantee, String protocol) {
+  private void check(GroupOptions asked) {
+    String guarantee = asked.guarantee();
+    String protocol = asked.protocol();
     if (!guarantee.equals("at_least_once") && !guarantee.equals("exactly_once_v2")) {
       throw bad("--guarantee is at_least_once or exactly_once_v2, not '" + guarantee + "'");
     }
@@ -225,7 +211,7 @@ public final class ChaosCommand implements Callable<Integer> {
   }
 
   private ChaosOptions options() {
-    check(guarantee, protocol);
+    check(group);
     if (!(minutes >= 0.2 && minutes <= 1440)) {
       throw bad("--minutes is a number from 0.2 to 1440");
     }
@@ -238,8 +224,8 @@ public final class ChaosCommand implements Callable<Integer> {
     return new ChaosOptions(
         seed == null ? ThreadLocalRandom.current().nextInt(1_000_000) : seed,
         Duration.ofMillis((long) (minutes * 60_000)),
-        guarantee,
-        protocol,
+        group.guarantee(),
+        group.protocol(),
         workers,
         rate,
         TOKENS_PER_SECOND,

@@ -3,9 +3,9 @@ package dev.millrace.topology.cli;
 import java.util.Map;
 import picocli.CommandLine.Option;
 
-/** How the workers of a benchmark form their group. */
+/** How the workers of a command form their group. */
 @SuppressWarnings("NullAway.Init")
-final class GroupOptions {
+public final class GroupOptions {
   @Option(
       names = "--guarantee",
       paramLabel = "NAME",
@@ -19,6 +19,16 @@ final class GroupOptions {
       defaultValue = "classic",
       description = "classic or streams (default: ${DEFAULT-VALUE}).")
   private String protocol;
+
+  /** Kafka's {@code processing.guarantee}. */
+  public String guarantee() {
+    return guarantee;
+  }
+
+  /** Kafka's {@code group.protocol}. */
+  public String protocol() {
+    return protocol;
+  }
 
   /** As settings of a worker. */
   Map<String, String> settings() {

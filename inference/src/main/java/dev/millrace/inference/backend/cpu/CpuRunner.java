@@ -6,7 +6,6 @@ import dev.millrace.inference.backend.Gauge;
 import dev.millrace.inference.backend.KvCache;
 import dev.millrace.inference.backend.Sampled;
 import dev.millrace.inference.backend.Step;
-import dev.millrace.inference.checkpoint.BlockConfig;
 import dev.millrace.inference.checkpoint.ModelConfig;
 import dev.millrace.inference.engine.Batch;
 import dev.millrace.inference.engine.StepFailedException;
@@ -136,7 +135,7 @@ public final class CpuRunner implements ModelRunner {
   }
 
   private static int defaultBlocks(ModelConfig config) {
-    List<Integer> kvHeads = config.blocks().stream().map(BlockConfig::kvHeads).toList();
+    List<Integer> kvHeads = config.kvHeads();
     long tokenBytes = 2 * Math.max(1, CpuKvCache.tokenBytes(kvHeads, config.headDim()));
     long memory = Math.min(machineMemory() / 4, reservableMemory() / 4 * 3);
     long fit = memory / (tokenBytes * BLOCK_SIZE);

@@ -3,7 +3,6 @@ package dev.millrace.inference.backend.cuda;
 import dev.millrace.inference.backend.DeviceException;
 import dev.millrace.inference.backend.Gauge;
 import dev.millrace.inference.backend.Step;
-import dev.millrace.inference.checkpoint.BlockConfig;
 import dev.millrace.inference.checkpoint.ModelConfig;
 import dev.millrace.inference.engine.Batch;
 import dev.millrace.inference.engine.StepFailedException;
@@ -125,7 +124,7 @@ public final class CudaRunner implements ModelRunner {
 
   /** Blocks that so many bytes hold, short of the slack. */
   static int blocks(ModelConfig config, long bytes) {
-    List<Integer> kvHeads = config.blocks().stream().map(BlockConfig::kvHeads).toList();
+    List<Integer> kvHeads = config.kvHeads();
     long each = Math.max(1, CudaKvCache.blockBytes(kvHeads, config.headDim()));
     long arrays = 2L * kvHeads.size() * DeviceArena.ALIGNMENT;
     long blocks = (bytes - SLACK - arrays) / each;
