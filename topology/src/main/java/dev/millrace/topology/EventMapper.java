@@ -69,11 +69,9 @@ final class EventMapper {
      * The request, to continue after the tokens generated so far.
      *
      * @param alone how many tokens it is to generate with nobody else at work
+     * @param allowed how many it may come to for now
      */
-    GenerateRequest resumed(int[] tokens, int alone) {
-      if (tokens.length == 0 && alone == 0) {
-        return request;
-      }
+    GenerateRequest resumed(int[] tokens, int alone, int allowed) {
       return new GenerateRequest(
           request.id(),
           request.prompt(),
@@ -83,7 +81,7 @@ final class EventMapper {
           request.sampling(),
           request.reasoning(),
           request.prefill(),
-          request.scheduling().alone(alone),
+          request.scheduling().alone(alone).allowed(allowed),
           tokens);
     }
   }
@@ -141,7 +139,7 @@ final class EventMapper {
             sampling(event.getSampling(), id),
             event.getReasoning(),
             event.getPrefill(),
-            new Scheduling(event.getPriority(), event.getTenant(), 0),
+            Scheduling.of(event.getPriority(), event.getTenant()),
             new int[0]);
     return new Accepted(
         id,

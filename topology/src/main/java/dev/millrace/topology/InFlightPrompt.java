@@ -91,6 +91,9 @@ final class InFlightPrompt {
 
   Generator.@Nullable Generation generation;
 
+  /** How many tokens the engine may bring it to for now. */
+  int allowed;
+
   /** Records in the progress store. */
   int progressRecords;
 

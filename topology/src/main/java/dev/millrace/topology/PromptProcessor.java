@@ -214,6 +214,7 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
         endings.retryWaitingForCommit();
         endings.leaveQuarantine();
         runs.startNoted();
+        runs.allowMore();
       }
       if (now >= nextScan) {
         nextScan = now + SCAN_MS;

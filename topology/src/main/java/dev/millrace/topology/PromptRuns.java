@@ -235,7 +235,9 @@ final class PromptRuns {
     // Longer than it must, so that the others go on when it is durable that it has cleared itself.
     int alone =
         prompt.alone ? Math.max(1, prompt.crashedAt + 2 * pastIt + 1 - prompt.tokens.size()) : 0;
-    GenerateRequest request = prompt.accepted().resumed(prompt.tokens.toArray(), alone);
+    prompt.allowed = mostTokens(prompt);
+    GenerateRequest request =
+        prompt.accepted().resumed(prompt.tokens.toArray(), alone, prompt.allowed);
     if (prompt.trace != null) {
       prompt.trace.generating(request, services.mapper().model(), prompt.attempt);
     }
@@ -244,6 +246,30 @@ final class PromptRuns {
     } catch (RuntimeException e) {
       log.error("the engine threw for prompt {}", prompt.label(), TraceOnly.of(e));
       attempt.accept(new Failed(GenerateEvent.Failure.ENGINE, "the engine threw " + e));
+    }
+  }
+
+  /**
+   * How far the engine may bring a prompt for now. The bound is on what a crash costs, so it counts
+   * from what is durable; what holds up the saves then holds up the generation.
+   */
+  private int mostTokens(InFlightPrompt prompt) {
+    return save.ahead() == 0
+        ? Integer.MAX_VALUE
+        : (int)
+            Math.min(
+                Integer.MAX_VALUE, (long) prompt.tokens.durable(task.commits()) + save.ahead());
+  }
+
+  /** After a commit: more is durable. */
+  void allowMore() {
+    for (InFlightPrompt prompt : task.prompts.values()) {
+      Generator.Generation generation = prompt.generation;
+      int most = mostTokens(prompt);
+      if (prompt.state == State.RUNNING && generation != null && most > prompt.allowed) {
+        prompt.allowed = most;
+        generation.allow(most);
+      }
     }
   }
 
@@ -291,8 +317,15 @@ final class PromptRuns {
         if (stream) {
           chunked.add(prompt);
         }
-        if (prompt.tokens.unsaved() >= save.tokens()) {
+        if (prompt.tokens.unsaved() >= save.tokens() || pressed(prompt)) {
           save(prompt, now);
+        }
+        if (pressed(prompt)) {
+          // Before it has to wait.
+          task.askForCommit();
+        }
+        if (prompt.tokens.size() >= prompt.allowed) {
+          services.metrics().held.increment();
         }
         services.metrics().atRiskOfOne(prompt.tokens.atRisk(task.commits()));
         if (prompt.crashes > 0 && prompt.tokens.size() > prompt.crashedAt + pastIt) {
@@ -379,6 +412,11 @@ final class PromptRuns {
     }
   }
 
+  /** Whether it has come half as far ahead as it may. */
+  private boolean pressed(InFlightPrompt prompt) {
+    return save.ahead() > 0 && prompt.tokens.atRisk(task.commits()) > save.ahead() / 2;
+  }
+
   /** Saves a prompt's tokens, unless too many bytes were saved in this second. */
   private void save(InFlightPrompt prompt, long now) {
     long estimate = 3L * prompt.tokens.unsaved() + RECORD_BYTES;
@@ -439,7 +477,8 @@ final class PromptRuns {
   }
 
   private void scan(InFlightPrompt prompt, long now) {
-    if (prompt.tokens.unsaved() > 0 && now - prompt.unsavedSince >= save.interval().toMillis()) {
+    if (prompt.tokens.unsaved() > 0
+        && (now - prompt.unsavedSince >= save.interval().toMillis() || pressed(prompt))) {
       save(prompt, now);
     }
     if (prompt.endAs == null && now >= prompt.accepted().deadline()) {

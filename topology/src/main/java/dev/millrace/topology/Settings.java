@@ -95,6 +95,13 @@ public final class Settings {
           Unit.BYTES,
           "Most bytes of generated tokens that the worker saves a second; what is above it is saved"
               + " later.");
+  static final Setting SAVE_AHEAD =
+      own(
+          "progress.ahead.tokens",
+          "64",
+          Unit.TOKENS,
+          "Most tokens that a prompt's generation is ahead of what a crash cannot take; where saves"
+              + " are held up it waits. 0: any number.");
   static final Setting CHUNKS_INTERVAL =
       own(
           "chunks.interval",
@@ -212,9 +219,11 @@ public final class Settings {
   static final Setting DRAIN_GRACE =
       own(
           "drain.grace",
-          "20s",
+          "2s",
           Unit.TIME,
-          "How long a worker that is told to stop goes on with the prompts it has begun.");
+          "How long a worker that is told to stop goes on with the prompts it has begun. The others"
+              + " that it has been assigned wait that long; what is not done by then goes on"
+              + " elsewhere, with its tokens.");
   static final Setting STATUS_HOST =
       own("status.host", "127.0.0.1", "Address of the status server (/metrics, /health/...).");
   static final Setting STATUS_PORT =

@@ -59,7 +59,7 @@ public final class SyntheticGenerator implements Generator {
             : Thread.ofPlatform().daemon().name("synthetic-generator").start(this::step);
   }
 
-  /** Answers each request before {@code submit} returns. */
+  /** Answers each request before {@code submit} returns, whatever it is allowed. */
   public static SyntheticGenerator atOnce(String model) {
     return new SyntheticGenerator(model, Double.POSITIVE_INFINITY, Integer.MAX_VALUE);
   }
@@ -182,6 +182,7 @@ public final class SyntheticGenerator implements Generator {
     private long started = submitted;
     private final int resumed;
     private int position;
+    private int allowed;
     private boolean toldResumed;
     private boolean ended;
 
@@ -191,6 +192,7 @@ public final class SyntheticGenerator implements Generator {
       this.hash = hash(request);
       this.resumed = request.resume().length;
       this.position = resumed;
+      this.allowed = stepper == null ? Integer.MAX_VALUE : request.scheduling().allowed();
     }
 
     boolean resumes() {
@@ -221,7 +223,7 @@ public final class SyntheticGenerator implements Generator {
         return;
       }
       int most = request.sampling().maxTokens();
-      int to = (int) Math.min(most, (long) resumed + tokens);
+      int to = (int) Math.min(Math.min(most, allowed), (long) resumed + tokens);
       if (to > position || (!toldResumed && resumed > 0)) {
         int[] ids = new int[Math.max(0, to - position)];
         for (int i = 0; i < ids.length; i++) {
@@ -245,6 +247,11 @@ public final class SyntheticGenerator implements Generator {
       if (!ended) {
         end(FinishReason.CANCELLED);
       }
+    }
+
+    @Override
+    public synchronized void allow(int tokens) {
+      allowed = Math.max(allowed, tokens);
     }
 
     private void end(FinishReason finish) {

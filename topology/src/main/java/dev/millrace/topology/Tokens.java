@@ -29,6 +29,12 @@ final class Tokens {
     return size - durable;
   }
 
+  /** Tokens that a crash now would not cost. */
+  int durable(long commits) {
+    settle(commits);
+    return durable;
+  }
+
   private void settle(long commits) {
     if (commits > pendingAt) {
       durable = pending;

@@ -48,7 +48,7 @@ public final class WorkerConfig {
   public record Window(int prompts, long tokens, long bytes) {}
 
   /** When generated tokens are saved, and how many bytes of them a second. */
-  public record Save(int tokens, Duration interval, long bytesPerSecond) {}
+  public record Save(int tokens, Duration interval, long bytesPerSecond, int ahead) {}
 
   /** How long and how many ids of answered prompts are remembered, for each partition. */
   public record Dedup(Duration retention, int maxIds) {}
@@ -330,7 +330,8 @@ public final class WorkerConfig {
     return new Save(
         Settings.SAVE_TOKENS.integer(values, 1, Integer.MAX_VALUE),
         Settings.SAVE_INTERVAL.duration(values, LONGEST),
-        Settings.SAVE_BYTES.bytes(values, 1024, Long.MAX_VALUE));
+        Settings.SAVE_BYTES.bytes(values, 1024, Long.MAX_VALUE),
+        Settings.SAVE_AHEAD.integer(values, 0, Integer.MAX_VALUE));
   }
 
   public Dedup dedup() {

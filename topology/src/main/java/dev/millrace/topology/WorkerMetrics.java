@@ -72,6 +72,8 @@ final class WorkerMetrics {
   /** Saves that had to wait, since too many bytes were saved in this second. */
   final Counter savesPutOff;
 
+  final Counter held;
+
   private final AtomicLong atRisk = new AtomicLong();
   private final AtomicLong mostAtRisk = new AtomicLong();
 
@@ -112,6 +114,7 @@ final class WorkerMetrics {
     quarantined = registry.counter("millrace.prompts.quarantined");
     regenerated = registry.counter("millrace.tokens.regenerated");
     savedBytes = registry.counter("millrace.progress.saved.bytes");
+    held = registry.counter("millrace.prompts.held");
     savesPutOff = registry.counter("millrace.progress.saves.put.off");
     gauge("millrace.tokens.at.risk", atRisk, AtomicLong::get);
     gauge("millrace.tokens.at.risk.most", mostAtRisk, AtomicLong::get);

@@ -15,6 +15,7 @@ import dev.millrace.topology.ScriptedGenerator.Submission;
 import java.time.Duration;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.IntStream;
 import org.apache.kafka.common.utils.Bytes;
 import org.apache.kafka.streams.test.TestRecord;
 import org.junit.jupiter.api.AfterEach;
@@ -163,6 +164,53 @@ class PromptProcessorTest {
       next.tick();
       assertThat(next.stored(InFlightStore.PROMPTS)).isZero();
     }
+  }
+
+  @Test
+  void shouldLetTheEngineGetOnlySoFarAheadOfWhatIsDurable() {
+    harness.send(Harness.prompt("p1").build());
+    Submission submission = harness.generator.last();
+    assertThat(submission.allowed).isEqualTo(64);
+    submission.delta("a", IntStream.range(0, 10).toArray());
+    harness.tick();
+    harness.tick();
+    assertThat(submission.allowed).as("nothing is saved yet").isEqualTo(64);
+
+    submission.delta("b", IntStream.range(10, 30).toArray());
+    harness.tick();
+    assertThat(harness.stored(InFlightStore.PROGRESS)).as("saved").isEqualTo(1);
+    assertThat(submission.allowed).as("and not durable").isEqualTo(64);
+    harness.tick();
+    assertThat(submission.allowed).isEqualTo(30 + 64);
+
+    try (Harness next = harness.successor()) {
+      next.tick();
+      assertThat(next.generator.last().request.resume()).hasSize(30);
+      assertThat(next.generator.last().allowed).isEqualTo(30 + 64);
+    }
+  }
+
+  @Test
+  void shouldSaveAheadOfTimeWhatHasComeFar() {
+    harness.close();
+    harness = new Harness("progress.save.tokens", "1000", "progress.ahead.tokens", "20");
+    harness.send(Harness.prompt("p1").build());
+    harness.generator.last().delta("a", IntStream.range(0, 10).toArray());
+    harness.tick();
+    assertThat(harness.stored(InFlightStore.PROGRESS)).isZero();
+    harness.generator.last().delta("b", 10);
+    harness.tick();
+    assertThat(harness.stored(InFlightStore.PROGRESS)).isEqualTo(1);
+    harness.tick();
+    assertThat(harness.generator.last().allowed).isEqualTo(11 + 20);
+  }
+
+  @Test
+  void shouldLetTheEngineGetAsFarAsItLikesWhereThatIsSet() {
+    harness.close();
+    harness = new Harness("progress.ahead.tokens", "0");
+    harness.send(Harness.prompt("p1").build());
+    assertThat(harness.generator.last().allowed).isEqualTo(Integer.MAX_VALUE);
   }
 
   @Test

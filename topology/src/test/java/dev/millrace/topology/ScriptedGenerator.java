@@ -32,15 +32,22 @@ final class ScriptedGenerator implements Generator {
     final GenerateRequest request;
     private final Consumer<GenerateEvent> listener;
     boolean cancelled;
+    int allowed;
 
     Submission(GenerateRequest request, Consumer<GenerateEvent> listener) {
       this.request = request;
       this.listener = listener;
+      this.allowed = request.scheduling().allowed();
     }
 
     @Override
     public void cancel() {
       cancelled = true;
+    }
+
+    @Override
+    public void allow(int tokens) {
+      allowed = Math.max(allowed, tokens);
     }
 
     void delta(String content, int... tokens) {

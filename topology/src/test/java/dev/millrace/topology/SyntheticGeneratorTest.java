@@ -100,6 +100,42 @@ class SyntheticGeneratorTest {
   }
 
   @Test
+  void shouldWaitWhereItHasAllTheTokensThatItWasAllowed() throws Exception {
+    try (SyntheticGenerator generator = SyntheticGenerator.atRate("s", 10_000)) {
+      GenerateRequest request = request(20);
+      Generation generation = generator.submit(allowed(request, 5), events::add);
+      int tokens = 0;
+      while (tokens < 5) {
+        tokens += ((Delta) next()).tokens().length;
+      }
+      TimeUnit.MILLISECONDS.sleep(20);
+      assertThat(events).isEmpty();
+      generation.allow(20);
+      GenerateEvent event = next();
+      while (event instanceof Delta delta) {
+        tokens += delta.tokens().length;
+        event = next();
+      }
+      assertThat(tokens).isEqualTo(20);
+      assertThat(((Done) event).content()).isEqualTo(SyntheticGenerator.answer(request));
+    }
+  }
+
+  private static GenerateRequest allowed(GenerateRequest request, int tokens) {
+    return new GenerateRequest(
+        request.id(),
+        request.prompt(),
+        request.tools(),
+        request.toolChoice(),
+        request.responseFormat(),
+        request.sampling(),
+        request.reasoning(),
+        request.prefill(),
+        request.scheduling().allowed(tokens),
+        request.resume());
+  }
+
+  @Test
   void shouldRefuseTokensThatItNeverGenerated() throws Exception {
     try (SyntheticGenerator generator = SyntheticGenerator.atOnce("s")) {
       Generation unused = generator.submit(request(9, -1), events::add);

@@ -33,7 +33,8 @@ class WorkerConfigTest {
     WorkerConfig config = WorkerConfig.of(LEAST);
     assertThat(config.topics().prompts()).isEqualTo("millrace.prompts");
     assertThat(config.window()).extracting("prompts", "tokens").containsExactly(512, 0L);
-    assertThat(config.save()).isEqualTo(new WorkerConfig.Save(16, Duration.ofSeconds(2), 8 << 20));
+    assertThat(config.save())
+        .isEqualTo(new WorkerConfig.Save(16, Duration.ofSeconds(2), 8 << 20, 64));
     assertThat(config.dedup().retention()).isEqualTo(Duration.ofHours(1));
     assertThat(config.maxPromptBytes()).isEqualTo(32 * 1024 * 1024);
     assertThat(config.exactlyOnce()).isFalse();

@@ -55,6 +55,12 @@ public interface Generator extends AutoCloseable {
      * ended already.
      */
     void cancel();
+
+    /**
+     * Lets it come to so many tokens, resumed ones included; less than was allowed before changes
+     * nothing. Until then it keeps its place and its memory and waits. Thread-safe.
+     */
+    void allow(int tokens);
   }
 
   /**

@@ -73,6 +73,10 @@ public final class Engine implements AutoCloseable {
 
   private final Thread thread;
   private volatile boolean parked;
+
+  /** Somebody was allowed more tokens since the last round began. */
+  private volatile boolean moreAllowed;
+
   private volatile boolean closing;
   private volatile boolean terminated;
   private volatile @Nullable String failure;
@@ -145,14 +149,32 @@ public final class Engine implements AutoCloseable {
    * @throws IllegalArgumentException if another engine made the handle
    */
   public void abort(Handle handle) {
-    Sequence sequence = (Sequence) handle;
-    if (sequence.engine != this) {
-      throw new IllegalArgumentException("another engine runs " + sequence.request.id());
-    }
+    Sequence sequence = own(handle);
     if (!terminated) {
       aborts.add(sequence);
       wake();
     }
+  }
+
+  /**
+   * Lets a sequence come to so many generated tokens, resumed ones included: see {@link
+   * dev.millrace.inference.api.Scheduling}. Thread-safe, returns at once.
+   *
+   * @throws IllegalArgumentException if another engine made the handle
+   */
+  public void allow(Handle handle, int tokens) {
+    Sequence sequence = own(handle);
+    sequence.allow(tokens);
+    moreAllowed = true;
+    wake();
+  }
+
+  private Sequence own(Handle handle) {
+    Sequence sequence = (Sequence) handle;
+    if (sequence.engine != this) {
+      throw new IllegalArgumentException("another engine runs " + sequence.request.id());
+    }
+    return sequence;
   }
 
   /** A snapshot, of after the last step. Thread-safe. */
@@ -226,6 +248,7 @@ public final class Engine implements AutoCloseable {
   boolean round() {
     try {
       clock.roundBegins();
+      moreAllowed = false;
       takeAborts();
       takeInbox();
       boolean worked = failure == null && step();
@@ -272,7 +295,7 @@ public final class Engine implements AutoCloseable {
     } catch (RuntimeException e) {
       stepFailed(step, e);
     }
-    for (int i = step.firstAdmitted; i < step.size(); i++) {
+    for (int i = 0; i < step.size(); i++) {
       if (step.valid(i)) {
         step.member(i).tellStarted();
       }
@@ -448,12 +471,12 @@ public final class Engine implements AutoCloseable {
 
   private void idle() {
     parked = true;
-    if (inbox.isEmpty() && aborts.isEmpty() && !closing) {
+    if (inbox.isEmpty() && aborts.isEmpty() && !moreAllowed && !closing) {
       LockSupport.parkNanos(this, HEARTBEAT_NANOS);
     }
     parked = false;
     clock.rests();
-    if (waiting == 0 && running == 0) {
+    if ((waiting == 0 && running == 0) || scheduler.holds()) {
       // Else the first step after a long rest would look like one that hangs.
       lastStepNanos = System.nanoTime();
     }

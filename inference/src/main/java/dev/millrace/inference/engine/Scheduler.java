@@ -23,7 +23,9 @@ import org.jspecify.annotations.Nullable;
  *       one with it. A request may ask to begin as a suspect of its own accord.
  * </ul>
  *
- * A step's cost here depends on who runs, not on how many wait.
+ * One that has all the tokens that it was allowed keeps its blocks and takes no part in steps.
+ *
+ * <p>A step's cost here depends on who runs, not on how many wait.
  */
 final class Scheduler {
   /** Waiting sequences looked at behind one that does not fit. */
@@ -85,7 +87,6 @@ final class Scheduler {
     waiting.settle();
     int budget = config.tokenBudget();
     budget = continueRunning(step, budget);
-    step.firstAdmitted = step.size();
     admit(step, budget);
     while (step.size() == 0 && runningSuspects == 0 && !suspects.isEmpty() && preemptLast()) {
       admit(step, budget);
@@ -165,6 +166,17 @@ final class Scheduler {
     return runningCount;
   }
 
+  /** Whether one that runs waits to be allowed more tokens. */
+  boolean holds() {
+    for (int i = 0; i < runningEnd; i++) {
+      Sequence sequence = running[i];
+      if (sequence != null && sequence.held()) {
+        return true;
+      }
+    }
+    return false;
+  }
+
   /** Sequences that lost what was computed of them and began again. */
   long preemptions() {
     return preemptions;
@@ -225,6 +237,7 @@ final class Scheduler {
     boolean isolating = isolating();
     int others = 0;
     for (int i = 0; i < runningEnd; i++) {
+      running(i).settle();
       others += takesPart(running(i), isolating) ? 1 : 0;
     }
     for (int i = 0; i < runningEnd; i++) {
@@ -293,6 +306,10 @@ final class Scheduler {
 
   private int schedule(Step step, Sequence sequence, int budget) {
     int count = Math.min(sequence.wanted(), budget);
+    if (count <= 0) {
+      // Admitted with all that it is allowed for now.
+      return 0;
+    }
     if (othersCouldStart()) {
       count = Math.min(count, config.maxChunk());
     }
@@ -318,6 +335,7 @@ final class Scheduler {
     waitingTokens -= sequence.length();
     stalled = false;
     sequence.admitted(cached);
+    sequence.settle();
     sequence.runningIndex = runningEnd;
     running[runningEnd++] = sequence;
     runningCount++;

@@ -52,6 +52,12 @@ final class Sequence implements Engine.Handle {
   /** Most tokens it can come to: of the request or of the context, whichever ends first. */
   final int limit;
 
+  /** Generated tokens that it may come to, as last allowed by any thread. */
+  private volatile int allowed;
+
+  /** The same, as tokens of prompt and output, and at most the limit; of the engine thread. */
+  private int bound;
+
   State state = State.NEW;
   long arrival;
 
@@ -113,6 +119,7 @@ final class Sequence implements Engine.Handle {
     this.rejection = rejection;
     this.limit =
         (int) Math.min((long) request.prompt().length + request.sampling().maxTokens(), maxContext);
+    this.allowed = request.scheduling().allowed();
     this.output = request.resume();
     this.outputLength = output.length;
   }
@@ -129,7 +136,22 @@ final class Sequence implements Engine.Handle {
 
   /** Tokens that a step may compute now. The very last token's keys and values nobody needs. */
   int wanted() {
-    return Math.min(planned(), limit - 1) - scheduled;
+    return Math.min(planned(), bound - 1) - scheduled;
+  }
+
+  /** Any thread's. */
+  synchronized void allow(int tokens) {
+    allowed = Math.max(allowed, tokens);
+  }
+
+  /** Takes note of what was allowed, once for each step, so that it stays as it was planned. */
+  void settle() {
+    bound = (int) Math.min(limit, (long) request.prompt().length + allowed);
+  }
+
+  /** Whether it waits to be allowed more tokens. */
+  boolean held() {
+    return bound < limit && planned() >= bound;
   }
 
   boolean complete() {

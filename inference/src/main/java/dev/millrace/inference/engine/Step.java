@@ -13,9 +13,6 @@ final class Step {
   long number;
   @Nullable StepHandle handle;
 
-  /** From here on its members were admitted for it. */
-  int firstAdmitted;
-
   /** [batch.sequences] the members, their epochs, their scheduled tokens after this step. */
   private final @Nullable Sequence[] members;
 

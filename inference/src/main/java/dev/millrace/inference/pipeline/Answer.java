@@ -42,6 +42,7 @@ final class Answer implements Generator.Generation, TokenListener {
   private final Mailbox mailbox = new Mailbox();
 
   private volatile boolean cancelled;
+  private volatile int allowed;
   private volatile Engine.@Nullable Handle handle;
 
   // Set while encoding, before the first mail; then of the answering thread alone.
@@ -66,6 +67,7 @@ final class Answer implements Generator.Generation, TokenListener {
     this.request = request;
     this.listener = listener;
     this.thread = thread;
+    this.allowed = request.scheduling().allowed();
   }
 
   // ---- on an encoding thread
@@ -128,9 +130,19 @@ final class Answer implements Generator.Generation, TokenListener {
     if (cancelled) {
       abort();
     }
+    allow(allowed);
   }
 
   // ---- on any thread
+
+  @Override
+  public synchronized void allow(int tokens) {
+    allowed = Math.max(allowed, tokens);
+    Engine.Handle running = handle;
+    if (running != null) {
+      owner.engine().allow(running, allowed);
+    }
+  }
 
   @Override
   public void cancel() {

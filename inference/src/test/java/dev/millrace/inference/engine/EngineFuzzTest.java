@@ -58,10 +58,12 @@ class EngineFuzzTest {
     final Expected expected;
     final Engine.Handle handle;
     boolean aborted;
+    int allowed;
 
     Job(TokenRequest request, Expected expected, Engine engine) {
       this.request = request;
       this.expected = expected;
+      this.allowed = request.scheduling().allowed();
       this.handle = engine.submit(request, recorder);
     }
   }
@@ -138,6 +140,9 @@ class EngineFuzzTest {
           job.aborted = true;
           engine.abort(job.handle);
         }
+        if (idle > 0 || random.nextInt(8) == 0) {
+          allowMore();
+        }
         boolean worked = engine.round();
         assertThat(engine.stats().failure()).isNull();
         checkBooks();
@@ -155,11 +160,23 @@ class EngineFuzzTest {
       assertThat(engine.stats().waitingTokens()).isZero();
     }
 
+    private void allowMore() {
+      for (Job job : jobs) {
+        if (job.allowed < Integer.MAX_VALUE) {
+          // Less than before changes nothing.
+          engine.allow(job.handle, random.nextInt(job.allowed + 1));
+          job.allowed += 1 + random.nextInt(6);
+          engine.allow(job.handle, job.allowed);
+        }
+      }
+    }
+
     private Scheduling scheduling() {
       return new Scheduling(
           random.nextInt(3),
           "t" + random.nextInt(3),
-          random.nextInt(20) == 0 ? 1 + random.nextInt(12) : 0);
+          random.nextInt(20) == 0 ? 1 + random.nextInt(12) : 0,
+          random.nextInt(4) == 0 ? random.nextInt(12) : Integer.MAX_VALUE);
     }
 
     private Job job() {
@@ -273,6 +290,9 @@ class EngineFuzzTest {
         assertThat(s.scheduled).as("scheduled of %s", s).isLessThanOrEqualTo(s.planned());
         assertThat(s.planned()).as("planned of %s", s).isLessThanOrEqualTo(s.limit);
         assertThat(s.pending).as("pending of %s", s).isLessThan(info.depth());
+        assertThat(s.generated() + s.pending)
+            .as("generated and on its way of %s", s)
+            .isLessThanOrEqualTo(Math.max(allowed(s), s.request.resume().length));
         assertThat(s.blockCount * info.blockSize())
             .as("blocks of %s", s)
             .isGreaterThanOrEqualTo(s.scheduled);
@@ -311,6 +331,10 @@ class EngineFuzzTest {
       assertThat(engine.stats().runningTokens()).isEqualTo(computed);
       assertThat(engine.stats().waiting() + engine.stats().running())
           .isEqualTo(jobs.stream().filter(j -> j.recorder.outcome() == null).count());
+    }
+
+    private int allowed(Sequence sequence) {
+      return jobs.stream().filter(job -> job.handle == sequence).findFirst().orElseThrow().allowed;
     }
 
     /**

@@ -329,10 +329,72 @@ class EngineSchedulingTest extends EngineFixture {
     assertThat(engine.scheduler().isolating()).isFalse();
   }
 
+  @Test
+  void shouldWaitWhereASequenceHasAllTheTokensThatItWasAllowed() {
+    Engine engine = driven(config);
+    Recorder other = new Recorder();
+    Recorder held = new Recorder();
+    Engine.Handle handle =
+        engine.submit(
+            new TokenRequest(
+                "h",
+                new int[] {5, 6},
+                new int[0],
+                greedy(30, true),
+                NONE,
+                Scheduling.ANY.allowed(7)),
+            held);
+    engine.submit(request(greedy(20, true), 3), other);
+    rounds(engine, 60);
+    assertThat(held.tokens).hasSize(7);
+    assertThat(other.outcome()).as("the others go on").isEqualTo("LENGTH");
+    assertThat(engine.round()).as("nothing to do").isFalse();
+    assertThat(engine.stats().running()).isEqualTo(1);
+
+    engine.allow(handle, 5);
+    assertThat(engine.round()).as("that is less").isFalse();
+    engine.allow(handle, 8);
+    rounds(engine, 5);
+    assertThat(held.tokens).hasSize(8);
+    engine.allow(handle, 1000);
+    rounds(engine, 60);
+    assertThat(held.outcome()).isEqualTo("LENGTH");
+    assertThat(held.tokens).isEqualTo(model(30, 5, 6));
+  }
+
+  @Test
+  void shouldNotLookStuckWhileAllThatRunMustWait() throws Exception {
+    try (Engine engine = new Engine(runner, config)) {
+      Recorder held = new Recorder();
+      Engine.Handle handle =
+          engine.submit(
+              new TokenRequest(
+                  "h",
+                  new int[] {5, 6},
+                  new int[0],
+                  greedy(4, true),
+                  NONE,
+                  Scheduling.ANY.allowed(2)),
+              held);
+      while (engine.stats().generated() < 2) {
+        Thread.sleep(1);
+      }
+      long then = System.nanoTime();
+      while (engine.stats().lastStepNanos() - then < 0) {
+        Thread.sleep(1);
+      }
+      engine.allow(handle, 4);
+      while (engine.stats().running() > 0) {
+        Thread.sleep(1);
+      }
+      assertThat(engine.stats().generated()).isEqualTo(4);
+    }
+  }
+
   private static final int[] NONE = {};
 
   private static TokenRequest of(String tenant, int tokens) {
     return new TokenRequest(
-        "r", new int[] {3}, new int[0], greedy(tokens, true), NONE, new Scheduling(0, tenant, 0));
+        "r", new int[] {3}, new int[0], greedy(tokens, true), NONE, Scheduling.of(0, tenant));
   }
 }

@@ -35,7 +35,7 @@ class WaitingQueueTest {
                 new int[0],
                 sampling,
                 new int[0],
-                new Scheduling(priority, tenant, 0)),
+                Scheduling.of(priority, tenant)),
             new Recorder(),
             1_000_000,
             null);

@@ -316,6 +316,31 @@ class LlmGeneratorTest {
   }
 
   @Test
+  void shouldGoOnAsFarAsItIsAllowed() throws Exception {
+    script(1, "one two three ");
+    runner.endless = true;
+    Listener listener = new Listener();
+    Generator.Generation generation =
+        generator.submit(Requests.seed(1).maxTokens(40).allowed(5).build(), listener);
+    while (generator.status().generated() < 5) {
+      Thread.sleep(1);
+    }
+    Thread.sleep(20);
+    assertThat(generator.status().generated()).as("it waits").isEqualTo(5);
+    generation.allow(1000);
+    assertThat(listener.done().usage().completion()).isEqualTo(40);
+  }
+
+  @Test
+  void shouldGoOnWhereItWasAllowedBeforeItWasEncoded() throws Exception {
+    script(1, "one two three ");
+    runner.endless = true;
+    Listener listener = new Listener();
+    generator.submit(Requests.seed(1).maxTokens(40).allowed(5).build(), listener).allow(1000);
+    assertThat(listener.done().usage().completion()).isEqualTo(40);
+  }
+
+  @Test
   void shouldCancelBeforeItWasEncoded() throws Exception {
     Listener listener = new Listener();
     generator.submit(Requests.seed(1).maxTokens(3500).build(), listener).cancel();

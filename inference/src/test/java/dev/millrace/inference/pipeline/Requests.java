@@ -13,6 +13,7 @@ import org.jspecify.annotations.Nullable;
 
 /** A request, part by part. */
 final class Requests {
+  private Scheduling scheduling = Scheduling.ANY;
   private final long seed;
   private Prompt prompt =
       new Prompt.Chat(List.of(Message.of(Message.Role.USER, "How is the weather?")));
@@ -79,6 +80,12 @@ final class Requests {
     return this;
   }
 
+  /** Waits at so many tokens. */
+  Requests allowed(int value) {
+    scheduling = Scheduling.ANY.allowed(value);
+    return this;
+  }
+
   Requests resume(int... value) {
     resume = value;
     return this;
@@ -96,7 +103,7 @@ final class Requests {
         sampling,
         reasoning,
         prefill,
-        Scheduling.ANY,
+        scheduling,
         resume);
   }
 }

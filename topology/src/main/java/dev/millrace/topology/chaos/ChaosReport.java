@@ -23,6 +23,10 @@ public final class ChaosReport {
   private final ChaosOptions options;
   private final Books books;
   private final Recovery recovery;
+
+  /** The workers' progress.ahead.tokens. */
+  private final int ahead;
+
   private final Faults faults;
   private final Regenerated regenerated;
   private final List<Long> moves;
@@ -45,7 +49,9 @@ public final class ChaosReport {
       Books books,
       Recovery recovery,
       Faults faults,
-      List<WorkerPlace> places) {
+      List<WorkerPlace> places,
+      int ahead) {
+    this.ahead = ahead;
     this.options = options;
     this.books = books;
     this.recovery = recovery;
@@ -139,6 +145,11 @@ public final class ChaosReport {
                 (d.firstMs() - faults.startMs()) / 1e3,
                 (d.againMs() - d.firstMs()) / 1e3));
       }
+    }
+    int most = regenerated.most().values().stream().reduce(regenerated.mostElse(), Math::max);
+    if (most > ahead) {
+      failures.add(
+          most + " tokens of one prompt were generated again at once, " + ahead + " are allowed");
     }
     if (books.problemCount() > 0) {
       failures.add(books.problemCount() + " things went wrong");

@@ -85,7 +85,8 @@ public final class ChaosRun {
     awaitQuiet(sender, faults, client);
     endWorkers(stage, client);
     books.checkChunks();
-    return new ChaosReport(options, books, recovery, faults, stage.places);
+    return new ChaosReport(
+        options, books, recovery, faults, stage.places, stage.config.save().ahead());
   }
 
   private interface Work {

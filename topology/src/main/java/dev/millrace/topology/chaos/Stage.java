@@ -82,7 +82,6 @@ final class Stage implements AutoCloseable {
     settings.put("kafka.poll.ms", "20");
     settings.put("topics.partitions", "4");
     settings.put("max.prompt.bytes", Integer.toString(Load.MAX_PROMPT_BYTES));
-    settings.put("drain.grace", "4s");
     settings.put("status.port", "-1");
     return settings;
   }
