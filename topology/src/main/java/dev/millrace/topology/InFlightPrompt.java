@@ -3,6 +3,9 @@ package dev.millrace.topology;
 import dev.millrace.inference.api.GenerateEvent;
 import dev.millrace.inference.api.Generator;
 import dev.millrace.schemas.CompletionFinish;
+import java.util.ArrayList;
+import java.util.List;
+import org.apache.kafka.common.utils.Bytes;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -94,8 +97,11 @@ final class InFlightPrompt {
   /** How many tokens the engine may bring it to for now. */
   int allowed;
 
-  /** Records in the progress store. */
+  /** Records in the progress store that this owner of the task wrote. */
   int progressRecords;
+
+  /** Keys of those that earlier owners wrote. */
+  final List<Bytes> earlierProgress = new ArrayList<>();
 
   /** When the oldest unsaved token came, milliseconds since 1970. */
   long unsavedSince;

@@ -58,6 +58,9 @@ final class InFlightStore {
   private final KeyValueStore<Bytes, byte[]> prompts;
   private final KeyValueStore<Bytes, byte[]> progress;
 
+  /** Of the task's owner, which all that it writes of prompts' progress has in its key. */
+  private int term;
+
   InFlightStore(ProcessorContext<?, ?> context) {
     this.prompts = context.getStateStore(PROMPTS);
     this.progress = context.getStateStore(PROGRESS);
@@ -144,6 +147,15 @@ final class InFlightStore {
     return new Owner(worker, handedOver, in.hasRemaining() ? in.getInt() : 0);
   }
 
+  /** From now on the progress is written by this owner of the task. */
+  void ownedIn(int newTerm) {
+    term = newTerm;
+  }
+
+  private Bytes next(InFlightPrompt prompt) {
+    return prompt.key.at(term, prompt.progressRecords++);
+  }
+
   static boolean isOwner(Bytes key) {
     return key.equals(OWNER_KEY);
   }
@@ -163,7 +175,7 @@ final class InFlightStore {
   /** Notes the current attempt, and how the prompt stands. */
   void saveAttempt(InFlightPrompt prompt) {
     progress.put(
-        prompt.key.at(prompt.progressRecords++),
+        next(prompt),
         ByteBuffer.allocate(26)
             .put(ATTEMPT)
             .putInt(prompt.attempt)
@@ -187,8 +199,8 @@ final class InFlightStore {
       return 0;
     }
     byte[] delta = prompt.tokens.takeUnsaved(TOKENS, prompt.attempt, commits);
-    progress.put(prompt.key.at(prompt.progressRecords++), delta);
-    return delta.length + PromptKey.BYTES + 4;
+    progress.put(next(prompt), delta);
+    return delta.length + PromptKey.BYTES + 8;
   }
 
   /** Saves what a prompt came to, so that it can be sent again. */
@@ -206,7 +218,7 @@ final class InFlightStore {
           .putInt(i)
           .putInt(bytes.length)
           .put(bytes, i * room, length);
-      progress.put(prompt.key.at(first + i), piece);
+      progress.put(prompt.key.at(term, first + i), piece);
     }
   }
 
@@ -214,8 +226,9 @@ final class InFlightStore {
     for (int i = 0; i < prompt.pieces; i++) {
       prompts.delete(prompt.key.at(i));
     }
+    prompt.earlierProgress.forEach(progress::delete);
     for (int i = 0; i < prompt.progressRecords; i++) {
-      progress.delete(prompt.key.at(i));
+      progress.delete(prompt.key.at(term, i));
     }
   }
 
@@ -245,16 +258,15 @@ final class InFlightStore {
         KeyValue<Bytes, byte[]> entry = all.next();
         InFlightPrompt prompt = found.get(PromptKey.of(entry.key));
         if (prompt != null) {
-          restore(prompt, PromptKey.number(entry.key), ByteBuffer.wrap(entry.value), results);
+          prompt.earlierProgress.add(entry.key);
+          restore(prompt, ByteBuffer.wrap(entry.value), results);
         }
       }
     }
     return new ArrayList<>(found.values());
   }
 
-  private static void restore(
-      InFlightPrompt prompt, int number, ByteBuffer value, Results results) {
-    prompt.progressRecords = number + 1;
+  private static void restore(InFlightPrompt prompt, ByteBuffer value, Results results) {
     switch (value.get()) {
       case ATTEMPT -> {
         prompt.attempt = Math.max(prompt.attempt, value.getInt());

@@ -26,10 +26,24 @@ record PromptKey(long offset, int checksum) implements Comparable<PromptKey> {
     return new PromptKey(in.getLong(), in.getInt());
   }
 
-  /** The store's key of the piece, or progress record, with that number. */
+  /** The store's key of the piece with that number. */
   Bytes at(int number) {
     return Bytes.wrap(
         ByteBuffer.allocate(BYTES + 4).putLong(offset).putInt(checksum).putInt(number).array());
+  }
+
+  /**
+   * The store's key of the progress record with that number of an owner of the task. These sort by
+   * the owners' terms: one that was cut off and writes on writes over nothing of its successor's.
+   */
+  Bytes at(int term, int number) {
+    return Bytes.wrap(
+        ByteBuffer.allocate(BYTES + 8)
+            .putLong(offset)
+            .putInt(checksum)
+            .putInt(term)
+            .putInt(number)
+            .array());
   }
 
   static int number(Bytes storeKey) {

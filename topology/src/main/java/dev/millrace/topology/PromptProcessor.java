@@ -269,6 +269,7 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
       InFlightStore.Owner last = task.store.owner();
       UUID worker = task.services.quarantine().worker();
       task.term = last == null ? 1 : last.term() + 1;
+      task.store.ownedIn(task.term);
       if (last != null && !last.handedOver() && !last.worker().equals(worker)) {
         runs.crashed(last.term());
       }

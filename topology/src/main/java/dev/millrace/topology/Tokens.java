@@ -79,8 +79,9 @@ final class Tokens {
 
   /**
    * Adds what {@link #takeUnsaved} wrote, after kind and attempt; they count as saved. Two owners
-   * of a task may both have saved for a while: tokens that are here already are skipped, and what
-   * does not follow on them is left out, to be generated again.
+   * of a task may both have saved for a while: those of the later one, which are read later, take
+   * the place of the other's from where it took over. What does not follow on the tokens that are
+   * here is left out, to be generated again.
    */
   void addSaved(ByteBuffer in) {
     int first = in.getInt();
@@ -97,8 +98,9 @@ final class Tokens {
       } while (b < 0);
       read[count++] = id;
     }
-    if (first <= size && first + count > size) {
-      add(Arrays.copyOfRange(read, size - first, count));
+    if (first <= size) {
+      size = first;
+      add(Arrays.copyOf(read, count));
     }
     saved = size;
     durable = size;

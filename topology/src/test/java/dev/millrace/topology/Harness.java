@@ -289,6 +289,24 @@ final class Harness implements AutoCloseable {
     return stores;
   }
 
+  /**
+   * What a worker wrote of its prompts' progress comes late, over what this one has.
+   *
+   * @param before its stores when this one took over
+   */
+  void takeIn(Harness cutOff, Map<String, Map<Bytes, byte[]>> before) {
+    Map<Bytes, byte[]> known = before.getOrDefault(InFlightStore.PROGRESS, Map.of());
+    cutOff
+        .stores()
+        .getOrDefault(InFlightStore.PROGRESS, Map.of())
+        .forEach(
+            (key, value) -> {
+              if (!known.containsKey(key)) {
+                store(InFlightStore.PROGRESS).put(key, value);
+              }
+            });
+  }
+
   /** Nothing is left in stores or window. */
   void assertNothingKept() {
     tick();

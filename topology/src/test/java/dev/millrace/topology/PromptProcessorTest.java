@@ -191,6 +191,38 @@ class PromptProcessorTest {
   }
 
   @Test
+  void shouldKeepWhatItSavedFromAnOwnerThatWasCutOffAndWritesOn() {
+    harness.close();
+    harness = new Harness("progress.save.tokens", "3");
+    harness.send(Harness.prompt("p1").build());
+    harness.generator.last().delta("a", 1, 2, 3);
+    harness.tick();
+    Map<String, Map<Bytes, byte[]>> before = harness.stores();
+    try (Harness next = harness.successor("progress.save.tokens", "3")) {
+      next.tick();
+      next.generator.last().delta("b", 4, 5, 6);
+      next.tick();
+      next.generator.last().delta("c", 7, 8, 9);
+      next.tick();
+
+      // The first one's next save, which was on its way all the time.
+      harness.generator.last().delta("b", 4, 5, 6, 7);
+      harness.tick();
+      next.takeIn(harness, before);
+
+      try (Harness third = next.successor()) {
+        third.tick();
+        assertThat(third.generator.last().request.resume())
+            .containsExactly(1, 2, 3, 4, 5, 6, 7, 8, 9);
+        third.generator.last().done("x");
+        third.tick();
+        third.tick();
+        assertThat(third.stored(InFlightStore.PROGRESS)).isZero();
+      }
+    }
+  }
+
+  @Test
   void shouldSaveAheadOfTimeWhatHasComeFar() {
     harness.close();
     harness = new Harness("progress.save.tokens", "1000", "progress.ahead.tokens", "20");

@@ -349,6 +349,17 @@ class RetirementTest {
     restore(third, owner);
     assertThat(third.toArray()).containsExactly(1, 2, 300, 4, 5, 6);
 
+    // It may have got further than the owner: what that one saved later follows on its own.
+    first.add(new int[] {5, 6, 7, 8});
+    byte[] further = first.takeUnsaved((byte) 2, 1, 0);
+    second.add(new int[] {7});
+    byte[] later = second.takeUnsaved((byte) 2, 2, 0);
+    Tokens fourth = new Tokens();
+    for (byte[] saved : List.of(shared, zombie, further, owner, later)) {
+      restore(fourth, saved);
+    }
+    assertThat(fourth.toArray()).containsExactly(1, 2, 300, 4, 5, 6, 7);
+
     Tokens gap = new Tokens();
     restore(gap, owner);
     assertThat(gap.size()).isZero();

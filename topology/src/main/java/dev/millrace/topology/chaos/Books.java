@@ -45,8 +45,10 @@ final class Books {
    *
    * @param firstMs when the first was written, milliseconds since 1970
    * @param againMs when this one was
+   * @param late it is another end than the first, and of an earlier attempt: of a worker that had
+   *     been cut off, and had finished what another has cancelled or found expired since
    */
-  record Duplicate(String id, long firstMs, long againMs) {}
+  record Duplicate(String id, long firstMs, long againMs, boolean late) {}
 
   /** One prompt. */
   private static final class Account {
@@ -131,8 +133,13 @@ final class Books {
     }
     String content = event.getContent();
     if (account.settled) {
-      duplicate(account, completion.source());
-      if (account.finish != event.getFinishReason() || account.hash != content.hashCode()) {
+      boolean other =
+          account.finish != event.getFinishReason() || account.hash != content.hashCode();
+      boolean late = other && event.getAttempt() < account.attempt;
+      duplicate(account, completion.source(), late);
+      if (late) {
+        check(account, event.getFinishReason(), content, completion.source().timestamp());
+      } else if (other) {
         problem(
             "%s ended as %s with %d characters, and again as %s with %d"
                 .formatted(
@@ -151,35 +158,34 @@ final class Books {
     account.tokens = event.getUsage().getCompletion();
     finishes.merge(event.getFinishReason(), 1, Integer::sum);
     settle(account, completion.source(), nowMs);
-    check(account, content, completion.source().timestamp());
+    check(account, event.getFinishReason(), content, completion.source().timestamp());
   }
 
-  private void duplicate(Account account, ConsumerRecord<byte[], byte[]> source) {
-    duplicated.add(new Duplicate(account.plan.id(), account.writtenMs, source.timestamp()));
+  private void duplicate(Account account, ConsumerRecord<byte[], byte[]> source, boolean late) {
+    duplicated.add(new Duplicate(account.plan.id(), account.writtenMs, source.timestamp(), late));
   }
 
-  private void check(Account account, String content, long writtenMs) {
+  private void check(Account account, CompletionFinish finish, String content, long writtenMs) {
     Planned plan = account.plan;
     if (plan.kind() == Kind.POISON) {
       problem(plan.id() + " is poison (" + plan.poison() + ") and was answered");
       return;
     }
     String answer = Load.answer(plan);
-    boolean whole = account.finish == CompletionFinish.LENGTH;
+    boolean whole = finish == CompletionFinish.LENGTH;
     if (whole ? !content.equals(answer) : !answer.startsWith(content)) {
       problem(
           "%s (%s) ended as %s with other bytes than in a run without faults: %d characters, %d are right"
-              .formatted(
-                  plan.id(), plan.kind(), account.finish, content.length(), answer.length()));
+              .formatted(plan.id(), plan.kind(), finish, content.length(), answer.length()));
     }
     boolean allowed =
         whole
-            || (account.finish == CompletionFinish.CANCELLED && plan.kind() == Kind.CANCELLED)
-            || (account.finish == CompletionFinish.EXPIRED && plan.kind() == Kind.DEADLINE);
+            || (finish == CompletionFinish.CANCELLED && plan.kind() == Kind.CANCELLED)
+            || (finish == CompletionFinish.EXPIRED && plan.kind() == Kind.DEADLINE);
     if (!allowed) {
-      problem(plan.id() + " (" + plan.kind() + ") ended as " + account.finish);
+      problem(plan.id() + " (" + plan.kind() + ") ended as " + finish);
     }
-    if (account.finish == CompletionFinish.EXPIRED && writtenMs < account.deadline) {
+    if (finish == CompletionFinish.EXPIRED && writtenMs < account.deadline) {
       problem(plan.id() + " expired " + (account.deadline - writtenMs) + " ms before its deadline");
     }
   }
@@ -190,7 +196,7 @@ final class Books {
       return;
     }
     if (account.settled) {
-      duplicate(account, dead.source());
+      duplicate(account, dead.source(), false);
       if (account.finish != null) {
         problem(account.plan.id() + " has a completion and a dead letter");
       }

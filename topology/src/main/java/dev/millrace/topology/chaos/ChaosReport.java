@@ -180,9 +180,10 @@ public final class ChaosReport {
     add(
         lines,
         "duplicates",
-        "%d, of them %d near no fault and no move of a task",
+        "%d, of them %d near no fault and no move of a task; %d late ones with another end",
         books.duplicated().size(),
-        unexplained.size());
+        unexplained.size(),
+        books.duplicated().stream().filter(Duplicate::late).count());
     add(
         lines,
         "chunks",
