@@ -97,6 +97,9 @@ final class InFlightPrompt {
   /** How many tokens the engine may bring it to for now. */
   int allowed;
 
+  /** Count of commits when it was last saved before its time. */
+  long pressedAt = -1;
+
   /** Records in the progress store that this owner of the task wrote. */
   int progressRecords;
 

@@ -43,7 +43,7 @@ final class InFlightStore {
   /** Kind of the one record of the task itself: which worker has it. */
   private static final byte OWNER = 4;
 
-  private static final Bytes OWNER_KEY = new PromptKey(-1, 0).at(0);
+  static final Bytes OWNER_KEY = new PromptKey(-1, 0).at(0);
   private static final int RESULT_HEADER = 1 + 4 + 4;
 
   /** Without these the active segment is never compacted, and what a restore reads only grows. */
@@ -150,6 +150,23 @@ final class InFlightStore {
   /** From now on the progress is written by this owner of the task. */
   void ownedIn(int newTerm) {
     term = newTerm;
+  }
+
+  /**
+   * The last owner of which a prompt has progress; 0 if none has. It may be a later one than {@link
+   * #owner} says, where one that was cut off has handed over late.
+   */
+  int lastTerm() {
+    int last = 0;
+    try (KeyValueIterator<Bytes, byte[]> all = progress.all()) {
+      while (all.hasNext()) {
+        Bytes key = all.next().key;
+        if (!isOwner(key)) {
+          last = Math.max(last, PromptKey.term(key));
+        }
+      }
+    }
+    return last;
   }
 
   private Bytes next(InFlightPrompt prompt) {

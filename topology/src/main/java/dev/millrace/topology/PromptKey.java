@@ -46,6 +46,11 @@ record PromptKey(long offset, int checksum) implements Comparable<PromptKey> {
             .array());
   }
 
+  /** Of a key of a progress record. */
+  static int term(Bytes storeKey) {
+    return ByteBuffer.wrap(storeKey.get()).getInt(BYTES);
+  }
+
   static int number(Bytes storeKey) {
     return ByteBuffer.wrap(storeKey.get()).getInt(BYTES);
   }

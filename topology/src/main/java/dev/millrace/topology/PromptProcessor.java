@@ -214,7 +214,9 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
         endings.retryWaitingForCommit();
         endings.leaveQuarantine();
         runs.startNoted();
-        runs.allowMore();
+        if (!gate.saving()) {
+          runs.allowMore();
+        }
       }
       if (now >= nextScan) {
         nextScan = now + SCAN_MS;
@@ -268,10 +270,15 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
     private void countCrash() {
       InFlightStore.Owner last = task.store.owner();
       UUID worker = task.services.quarantine().worker();
-      task.term = last == null ? 1 : last.term() + 1;
+      int noted = last == null ? 0 : last.term();
+      int lastTerm = Math.max(noted, task.store.lastTerm());
+      task.term = lastTerm + 1;
       task.store.ownedIn(task.term);
-      if (last != null && !last.handedOver() && !last.worker().equals(worker)) {
-        runs.crashed(last.term());
+      if (lastTerm > noted) {
+        // Who had it last is written over by one that was cut off and came back.
+        runs.crashed(lastTerm);
+      } else if (last != null && !last.handedOver() && !last.worker().equals(worker)) {
+        runs.crashed(noted);
       }
       task.prompts.values().forEach(prompt -> prompt.alone = false);
       claim(false);

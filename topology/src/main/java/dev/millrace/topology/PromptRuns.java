@@ -320,11 +320,7 @@ final class PromptRuns {
         if (prompt.tokens.unsaved() >= save.tokens() || pressed(prompt)) {
           save(prompt, now);
         }
-        if (pressed(prompt)) {
-          // Before it has to wait.
-          task.askForCommit();
-        }
-        if (prompt.tokens.size() >= prompt.allowed) {
+        if (held(prompt)) {
           services.metrics().held.increment();
         }
         services.metrics().atRiskOfOne(prompt.tokens.atRisk(task.commits()));
@@ -412,16 +408,33 @@ final class PromptRuns {
     }
   }
 
-  /** Whether it has come half as far ahead as it may. */
+  /**
+   * Whether it has come half as far ahead as it may, so that it should be saved before its time:
+   * once for each commit, and when it has to wait.
+   */
   private boolean pressed(InFlightPrompt prompt) {
-    return save.ahead() > 0 && prompt.tokens.atRisk(task.commits()) > save.ahead() / 2;
+    return save.ahead() > 0
+        && prompt.tokens.atRisk(task.commits()) > save.ahead() / 2
+        && (prompt.pressedAt < task.commits() || held(prompt));
+  }
+
+  /** Whether the engine waits until it is allowed more of this prompt's tokens. */
+  private static boolean held(InFlightPrompt prompt) {
+    int size = prompt.tokens.size();
+    return size >= prompt.allowed && size < prompt.accepted().request().sampling().maxTokens();
   }
 
   /** Saves a prompt's tokens, unless too many bytes were saved in this second. */
   private void save(InFlightPrompt prompt, long now) {
     long estimate = 3L * prompt.tokens.unsaved() + RECORD_BYTES;
     if (services.saves().take(estimate, now)) {
+      boolean early = pressed(prompt);
       saveNow(prompt);
+      if (early) {
+        prompt.pressedAt = task.commits();
+        // So that it does not have to wait, or not for long.
+        task.askForCommit();
+      }
     } else {
       services.metrics().savesPutOff.increment();
     }

@@ -84,8 +84,7 @@ public final class Settings {
           "progress.save.tokens",
           "16",
           Unit.TOKENS,
-          "A prompt's generated tokens are saved when this many are unsaved. A crash costs these"
-              + " and what comes until the save is acknowledged.");
+          "A prompt's generated tokens are saved when this many are unsaved.");
   static final Setting SAVE_INTERVAL =
       own("progress.save.interval", "2s", Unit.TIME, "Or when the oldest unsaved one is this old.");
   static final Setting SAVE_BYTES =
@@ -94,14 +93,14 @@ public final class Settings {
           "8m",
           Unit.BYTES,
           "Most bytes of generated tokens that the worker saves a second; what is above it is saved"
-              + " later.");
+              + " later, and generated later where progress.ahead.tokens says so.");
   static final Setting SAVE_AHEAD =
       own(
           "progress.ahead.tokens",
           "64",
           Unit.TOKENS,
-          "Most tokens that a prompt's generation is ahead of what a crash cannot take; where saves"
-              + " are held up it waits. 0: any number.");
+          "Most generated tokens of a prompt that a crash costs: where saves are held up its"
+              + " generation waits. 0: any number.");
   static final Setting CHUNKS_INTERVAL =
       own(
           "chunks.interval",

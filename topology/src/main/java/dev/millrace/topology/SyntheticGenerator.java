@@ -149,7 +149,7 @@ public final class SyntheticGenerator implements Generator {
         next.begin(now);
       }
       for (Run run : runs) {
-        run.advance((int) (run.seconds(now) * tokensPerSecond));
+        run.step(now);
       }
       lastStep = System.nanoTime();
       java.util.concurrent.locks.LockSupport.parkNanos(STEP_NANOS);
@@ -180,6 +180,10 @@ public final class SyntheticGenerator implements Generator {
     private final long hash;
     private final long submitted = System.nanoTime();
     private long started = submitted;
+
+    /** When it would have started, had it never waited to be allowed more. */
+    private long clock;
+
     private final int resumed;
     private int position;
     private int allowed;
@@ -208,13 +212,17 @@ public final class SyntheticGenerator implements Generator {
     synchronized void begin(long now) {
       if (!ended) {
         started = now;
+        clock = now;
         runs.add(this);
       }
     }
 
-    /** How long it has had its turn. */
-    synchronized double seconds(long now) {
-      return (now - started) * 1e-9;
+    /** Generates what is due by the clock, which stands still while it waits to be allowed more. */
+    synchronized void step(long now) {
+      advance((int) ((now - clock) * 1e-9 * tokensPerSecond));
+      if (position >= allowed) {
+        clock = now - (long) ((position - resumed) * 1e9 / tokensPerSecond);
+      }
     }
 
     /** Generates up to that many tokens of this attempt. */

@@ -223,6 +223,33 @@ class PromptProcessorTest {
   }
 
   @Test
+  void shouldKeepItsProgressApartWhereAnEarlierOwnersNoteCameLate() {
+    harness.close();
+    harness = new Harness("progress.save.tokens", "3");
+    harness.send(Harness.prompt("p1").build());
+    harness.generator.last().delta("a", 1, 2, 3);
+    harness.tick();
+    byte[] late = harness.stores().get(InFlightStore.PROGRESS).get(InFlightStore.OWNER_KEY);
+    try (Harness next = harness.successor("progress.save.tokens", "3")) {
+      next.tick();
+      next.generator.last().delta("b", 4, 5, 6);
+      next.tick();
+      Map<String, Map<Bytes, byte[]>> stores = next.stores();
+      stores.get(InFlightStore.PROGRESS).put(InFlightStore.OWNER_KEY, late);
+      try (Harness third = Harness.successor(stores, "progress.save.tokens", "3")) {
+        third.tick();
+        third.generator.last().delta("c", 7, 8, 9);
+        third.tick();
+        try (Harness fourth = third.successor()) {
+          fourth.tick();
+          assertThat(fourth.generator.last().request.resume())
+              .containsExactly(1, 2, 3, 4, 5, 6, 7, 8, 9);
+        }
+      }
+    }
+  }
+
+  @Test
   void shouldSaveAheadOfTimeWhatHasComeFar() {
     harness.close();
     harness = new Harness("progress.save.tokens", "1000", "progress.ahead.tokens", "20");

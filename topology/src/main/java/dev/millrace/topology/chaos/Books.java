@@ -45,8 +45,8 @@ final class Books {
    *
    * @param firstMs when the first was written, milliseconds since 1970
    * @param againMs when this one was
-   * @param late it is another end than the first, and of an earlier attempt: of a worker that had
-   *     been cut off, and had finished what another has cancelled or found expired since
+   * @param late it is another end than the first, and of another attempt: one of the two is of a
+   *     worker that had been cut off, and had finished what another has cancelled or found expired
    */
   record Duplicate(String id, long firstMs, long againMs, boolean late) {}
 
@@ -135,7 +135,7 @@ final class Books {
     if (account.settled) {
       boolean other =
           account.finish != event.getFinishReason() || account.hash != content.hashCode();
-      boolean late = other && event.getAttempt() < account.attempt;
+      boolean late = other && event.getAttempt() != account.attempt;
       duplicate(account, completion.source(), late);
       if (late) {
         check(account, event.getFinishReason(), content, completion.source().timestamp());
