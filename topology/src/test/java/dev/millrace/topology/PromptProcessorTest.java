@@ -15,6 +15,7 @@ import dev.millrace.topology.ScriptedGenerator.Submission;
 import java.time.Duration;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.stream.IntStream;
 import org.apache.kafka.common.utils.Bytes;
 import org.apache.kafka.streams.test.TestRecord;
@@ -229,13 +230,13 @@ class PromptProcessorTest {
     harness.send(Harness.prompt("p1").build());
     harness.generator.last().delta("a", 1, 2, 3);
     harness.tick();
-    byte[] late = harness.stores().get(InFlightStore.PROGRESS).get(InFlightStore.OWNER_KEY);
+    byte[] late = progress(harness.stores()).get(InFlightStore.OWNER_KEY);
     try (Harness next = harness.successor("progress.save.tokens", "3")) {
       next.tick();
       next.generator.last().delta("b", 4, 5, 6);
       next.tick();
       Map<String, Map<Bytes, byte[]>> stores = next.stores();
-      stores.get(InFlightStore.PROGRESS).put(InFlightStore.OWNER_KEY, late);
+      progress(stores).put(InFlightStore.OWNER_KEY, late);
       try (Harness third = Harness.successor(stores, "progress.save.tokens", "3")) {
         third.tick();
         third.generator.last().delta("c", 7, 8, 9);
@@ -247,6 +248,10 @@ class PromptProcessorTest {
         }
       }
     }
+  }
+
+  private static Map<Bytes, byte[]> progress(Map<String, Map<Bytes, byte[]>> stores) {
+    return Objects.requireNonNull(stores.get(InFlightStore.PROGRESS));
   }
 
   @Test
