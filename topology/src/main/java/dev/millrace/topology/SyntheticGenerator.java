@@ -263,6 +263,10 @@ public final class SyntheticGenerator implements Generator {
     }
 
     private void end(FinishReason finish) {
+      if (!toldResumed && resumed > 0 && stepper != null) {
+        // What it tells is whole, also where it ends before its turn comes.
+        tell(new Delta(text(hash, 0, resumed), "", new int[0]));
+      }
       ended = true;
       runs.remove(this);
       long nanos = System.nanoTime() - submitted;

@@ -136,6 +136,17 @@ class SyntheticGeneratorTest {
   }
 
   @Test
+  void shouldTellResumedTextAlsoWhereItEndsBeforeItsTurn() throws Exception {
+    int[] first = {SyntheticGenerator.token(SyntheticGenerator.hash(request(9)), 0)};
+    try (SyntheticGenerator generator = SyntheticGenerator.atRate("s", 1, 1)) {
+      Generation unused = generator.submit(request(1000), events::add);
+      generator.submit(request(9, first), events::add).cancel();
+      Delta told = (Delta) next();
+      assertThat(told.content()).isEqualTo(((Done) next()).content()).isNotEmpty();
+    }
+  }
+
+  @Test
   void shouldRefuseTokensThatItNeverGenerated() throws Exception {
     try (SyntheticGenerator generator = SyntheticGenerator.atOnce("s")) {
       Generation unused = generator.submit(request(9, -1), events::add);

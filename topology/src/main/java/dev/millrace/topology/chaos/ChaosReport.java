@@ -15,7 +15,7 @@ import org.jspecify.annotations.Nullable;
 /** What came of a run: the table, and whether all is as it must be. */
 public final class ChaosReport {
   /** A completion that was sent so shortly before a fault may not have been retired. */
-  private static final long BEFORE_MS = 2_000;
+  private static final long BEFORE_MS = 5_000;
 
   /** So long after its end a fault may still have effects. */
   private static final long AFTER_MS = 3_000;
