@@ -54,6 +54,7 @@ final class Harness implements AutoCloseable {
   /** Why the outbox takes no reply; null: it does. */
   @Nullable String replyProblem;
 
+  private final Quarantine quarantine;
   private final TestInputTopic<byte[], byte[]> prompts;
   private final TestInputTopic<byte[], byte[]> cancels;
   private boolean closed;
@@ -73,6 +74,15 @@ final class Harness implements AutoCloseable {
 
   /** One that has just been given the task, with these stores. */
   Harness(OpenTelemetry telemetry, Map<String, Map<Bytes, byte[]>> stores, String... settings) {
+    this(telemetry, stores, new Quarantine(), settings);
+  }
+
+  private Harness(
+      OpenTelemetry telemetry,
+      Map<String, Map<Bytes, byte[]>> stores,
+      Quarantine quarantine,
+      String... settings) {
+    this.quarantine = quarantine;
     Map<String, String> values = new HashMap<>();
     values.put("kafka.bootstrap.servers", "nowhere:9092");
     values.put("kafka.application.id", "test");
@@ -98,7 +108,7 @@ final class Harness implements AutoCloseable {
             this::takeReply,
             new CloudEvents(config.cloudEventsSource()),
             new Tracing(telemetry, "test"),
-            new Quarantine(),
+            quarantine,
             new SaveBudget(config.save().bytesPerSecond()),
             engineFailures::add);
     Properties properties = KafkaSettings.of(config);
@@ -269,6 +279,15 @@ final class Harness implements AutoCloseable {
    */
   static Harness successor(Map<String, Map<Bytes, byte[]>> committed, String... settings) {
     Harness next = new Harness(OpenTelemetry.noop(), committed, settings);
+    next.tookOver = true;
+    return next;
+  }
+
+  /** The same worker, which has lost the task without a word and got it back. */
+  Harness revived() {
+    Map<String, Map<Bytes, byte[]>> committed = stores();
+    closeDriver();
+    Harness next = new Harness(OpenTelemetry.noop(), committed, quarantine);
     next.tookOver = true;
     return next;
   }

@@ -17,6 +17,7 @@ import org.apache.kafka.common.utils.Bytes;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 /** What the crash of a worker means for the prompts that it had in flight. */
@@ -175,14 +176,23 @@ class QuarantineTest {
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"at_least_once", "exactly_once_v2"})
-  void shouldSetAPromptAsideThatCrashesTheWorkerBeforeItsIntakeIsCommitted(String guarantee) {
+  @CsvSource({
+    "at_least_once, 0",
+    "at_least_once, 2",
+    "exactly_once_v2, 0",
+    "exactly_once_v2, 2",
+  })
+  void shouldSetAPromptAsideThatCrashesTheWorkerBeforeItsIntakeIsCommitted(
+      String guarantee, int turnsBefore) {
     String[] settings = {"kafka.processing.guarantee", guarantee};
     int crashes = 0;
     boolean committed = false;
     worker =
         started(Harness.successor(new Harness(OpenTelemetry.noop(), Map.of(), settings).stores()));
     while (crashes < 20) {
+      for (int turn = 0; turn < turnsBefore; turn++) {
+        worker.tick();
+      }
       Map<String, Map<Bytes, byte[]>> before = worker.stores();
       if (!committed) {
         worker.send(Harness.prompt("poison").build());
@@ -243,6 +253,58 @@ class QuarantineTest {
     crash(settings);
     assertThat(worker.deadLetters()).isEmpty();
     assertThat(alone()).isPositive();
+  }
+
+  @Test
+  void shouldNotCountATaskThatTheSameWorkerGotBackAsACrash() {
+    worker.send(Harness.prompt("p").build());
+    for (int i = 0; i < 3; i++) {
+      worker.tick();
+      worker = started(worker.revived());
+      worker.tick();
+      assertThat(alone()).isZero();
+    }
+  }
+
+  @Test
+  void shouldRunASuspectAgainWhoseTaskTheWorkerGotBack() {
+    worker.send(Harness.prompt("p").build());
+    crash();
+    crash();
+    worker = started(worker.revived());
+    worker.tick();
+    assertThat(alone()).isPositive();
+  }
+
+  @Test
+  void shouldLetOthersInOnlyWhenItIsDurableThatASuspectIsClear() {
+    String[] settings = {"window.prompts", "1"};
+    worker.send(Harness.prompt("suspect").build());
+    crash(settings);
+    crash(settings);
+    // The second is one of those that need not wait for their own note.
+    worker.send(Harness.prompt("fresh-1").build());
+    worker.send(Harness.prompt("fresh-2").build());
+    worker.advance(Duration.ofSeconds(4));
+    only().delta("x", tokens(PAST));
+    worker.advance(Duration.ofMillis(200));
+    assertThat(worker.generator.submissions).as("before it is durable").hasSize(1);
+    worker.advance(Duration.ofMillis(200));
+    assertThat(worker.generator.submissions).hasSizeGreaterThan(1);
+  }
+
+  @Test
+  void shouldSubmitNothingBeforeItIsDurableThatATaskStayed() {
+    worker.send(Harness.prompt("p").build());
+    only().failed(Failure.ENGINE, "no");
+    worker.tick();
+    worker.advance(Duration.ofMillis(470));
+    // In this turn its time has come.
+    worker.handOver();
+    worker.advance(PromptProcessor.TICK);
+    assertThat(worker.generator.submissions).as("before the commit").hasSize(1);
+    worker.advance(PromptProcessor.TICK);
+    assertThat(worker.generator.submissions).hasSize(2);
   }
 
   @Test

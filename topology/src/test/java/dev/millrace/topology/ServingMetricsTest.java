@@ -22,12 +22,7 @@ class ServingMetricsTest {
       new PrometheusMeterRegistry(PrometheusConfig.DEFAULT);
   private final ServingMetrics metrics = new ServingMetrics(registry, "nano");
 
-  ServingMetricsTest() {
-    ScriptedGenerator generator = new ScriptedGenerator();
-    metrics.watch(generator, generator::status);
-    metrics.firstToken(30 * MS);
-    metrics.tokens(1);
-    metrics.tokens(4, 20 * MS);
+  private void completed(int tokens, int resumed, long firstToken, long total) {
     metrics.completed(
         CompletionFinish.LENGTH,
         new GenerateEvent.Done(
@@ -35,10 +30,19 @@ class ServingMetricsTest {
             "",
             "",
             List.of(),
-            new GenerateEvent.Usage(100, 64, 9, 0, 4),
-            new GenerateEvent.Timings(10 * MS, 30 * MS, 110 * MS),
+            new GenerateEvent.Usage(100, 64, tokens, 0, resumed),
+            new GenerateEvent.Timings(10 * MS, firstToken, total),
             List.of()),
         700);
+  }
+
+  ServingMetricsTest() {
+    ScriptedGenerator generator = new ScriptedGenerator();
+    metrics.watch(generator, generator::status);
+    metrics.firstToken(30 * MS);
+    metrics.tokens(1);
+    metrics.tokens(4, 20 * MS);
+    completed(9, 4, 30 * MS, 110 * MS);
   }
 
   @AfterEach
@@ -64,7 +68,7 @@ class ServingMetricsTest {
         "vllm:time_to_first_token_seconds_bucket{engine=\"0\",model_name=\"nano\",le=\"0.02\"} 0",
         "vllm:inter_token_latency_seconds_bucket{engine=\"0\",model_name=\"nano\",le=\"0.025\"} 4",
         "vllm:inter_token_latency_seconds_count{engine=\"0\",model_name=\"nano\"} 4",
-        "vllm:request_time_per_output_token_seconds_sum{engine=\"0\",model_name=\"nano\"} 0.02",
+        "vllm:request_time_per_output_token_seconds_sum{engine=\"0\",model_name=\"nano\"} 0.02\n",
         "vllm:e2e_request_latency_seconds_bucket{engine=\"0\",model_name=\"nano\",le=\"0.8\"} 1",
         "vllm:request_queue_time_seconds_sum{engine=\"0\",model_name=\"nano\"} 0.01",
         "gen_ai_client_token_usage_sum{gen_ai_operation_name=\"chat\","
@@ -74,10 +78,25 @@ class ServingMetricsTest {
             + "gen_ai_provider_name=\"millrace\",gen_ai_request_model=\"nano\","
             + "gen_ai_response_model=\"nano\"} 1",
         "gen_ai_server_time_to_first_token_seconds_count{",
-        "gen_ai_server_time_per_output_token_seconds_count{"
+        "gen_ai_server_time_per_output_token_seconds_sum{gen_ai_operation_name=\"chat\","
+            + "gen_ai_provider_name=\"millrace\",gen_ai_request_model=\"nano\","
+            + "gen_ai_response_model=\"nano\"} 0.02\n"
       })
   void shouldBeShown(String line) {
     assertThat(registry.scrape()).contains(line);
+  }
+
+  @Test
+  void shouldCountNoTimeBetweenTokensWhereAnAttemptMadeOne() {
+    completed(9, 8, 30 * MS, 110 * MS);
+    completed(9, 9, 0, 110 * MS);
+    assertThat(registry.scrape())
+        .contains(
+            "vllm:request_success_total{engine=\"0\",finished_reason=\"length\",model_name=\"nano\"}"
+                + " 3.0")
+        .contains(
+            "vllm:request_time_per_output_token_seconds_count{engine=\"0\",model_name=\"nano\"}"
+                + " 1\n");
   }
 
   @Test

@@ -2,13 +2,20 @@ package dev.millrace.topology;
 
 import static java.nio.charset.StandardCharsets.UTF_8;
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.tuple;
 
 import dev.millrace.inference.api.GenerateEvent.Failure;
 import dev.millrace.inference.api.GenerateEvent.ToolCall;
 import io.opentelemetry.api.common.AttributeKey;
 import io.opentelemetry.api.trace.SpanKind;
 import io.opentelemetry.api.trace.StatusCode;
+import io.opentelemetry.context.Context;
+import io.opentelemetry.sdk.OpenTelemetrySdk;
 import io.opentelemetry.sdk.testing.junit5.OpenTelemetryExtension;
+import io.opentelemetry.sdk.trace.ReadWriteSpan;
+import io.opentelemetry.sdk.trace.ReadableSpan;
+import io.opentelemetry.sdk.trace.SdkTracerProvider;
+import io.opentelemetry.sdk.trace.SpanProcessor;
 import io.opentelemetry.sdk.trace.data.SpanData;
 import java.time.Duration;
 import java.util.List;
@@ -17,6 +24,8 @@ import org.apache.kafka.common.header.Header;
 import org.apache.kafka.streams.test.TestRecord;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.RegisterExtension;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /** The trace context of a prompt on what comes of it, with an SDK and without. */
 class TracingTest {
@@ -166,6 +175,68 @@ class TracingTest {
       harness.generator.last().done("4");
       harness.tick();
       assertThat(header(harness.completions().getFirst(), "traceparent")).isEmpty();
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(booleans = {true, false})
+  void shouldSetOnlyThatPromptAsideThatHitsADefect(boolean whenTakenIn) {
+    try (OpenTelemetrySdk broken =
+            OpenTelemetrySdk.builder()
+                .setTracerProvider(
+                    SdkTracerProvider.builder().addSpanProcessor(new Broken(whenTakenIn)).build())
+                .build();
+        Harness harness = new Harness(broken)) {
+      send(harness, "p1");
+      if (!whenTakenIn) {
+        answer(harness);
+      }
+      send(harness, "p2");
+      assertThat(harness.deadLetters())
+          .extracting(letter -> header(letter, DeadLetters.REASON), letter -> letter.key())
+          .containsExactly(tuple("INTERNAL", "p1".getBytes(UTF_8)));
+      answer(harness);
+      assertThat(harness.completions())
+          .extracting(completion -> completion.value().getPromptId())
+          .containsExactly("p2");
+      harness.assertNothingKept();
+    }
+  }
+
+  /** An SDK with a part that throws once: at the beginning of a span, or at the end of one. */
+  private static final class Broken implements SpanProcessor {
+    private final boolean atStart;
+    private boolean thrown;
+
+    Broken(boolean atStart) {
+      this.atStart = atStart;
+    }
+
+    private void hit(boolean start) {
+      if (!thrown && start == atStart) {
+        thrown = true;
+        throw new IllegalStateException("a defect");
+      }
+    }
+
+    @Override
+    public void onStart(Context parent, ReadWriteSpan span) {
+      hit(true);
+    }
+
+    @Override
+    public boolean isStartRequired() {
+      return true;
+    }
+
+    @Override
+    public void onEnd(ReadableSpan span) {
+      hit(false);
+    }
+
+    @Override
+    public boolean isEndRequired() {
+      return true;
     }
   }
 }

@@ -62,6 +62,12 @@ class WorkerHealthTest {
   }
 
   @Test
+  void shouldBeLiveWhileItEndsAndPollsNoMore() {
+    streams = new Streams(false, 0, 121);
+    assertThat(health.live(new Situation(Worker.State.DRAINING, null, false)).good()).isTrue();
+  }
+
+  @Test
   void shouldNotBeLiveWhenTheEngineOrTheWorkerHasFailed() {
     engine = engine(0, 0, Duration.ZERO, "the device is lost");
     assertBad(health.live(RUNNING), "the device is lost");

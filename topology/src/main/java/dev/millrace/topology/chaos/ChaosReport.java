@@ -27,7 +27,7 @@ public final class ChaosReport {
   /** The workers' progress.ahead.tokens. */
   private final int ahead;
 
-  private final Faults faults;
+  private final FaultLog faults;
   private final Regenerated regenerated;
   private final List<Long> moves;
   private final List<Duplicate> unexplained;
@@ -48,7 +48,7 @@ public final class ChaosReport {
       ChaosOptions options,
       Books books,
       Recovery recovery,
-      Faults faults,
+      FaultLog faults,
       List<WorkerPlace> places,
       int ahead) {
     this.ahead = ahead;

@@ -86,7 +86,7 @@ public final class ChaosRun {
     endWorkers(stage, client);
     books.checkChunks();
     return new ChaosReport(
-        options, books, recovery, faults, stage.places, stage.config.save().ahead());
+        options, books, recovery, faults.log(), stage.places, stage.config.save().ahead());
   }
 
   private interface Work {

@@ -3,10 +3,7 @@ package dev.millrace.topology.chaos;
 import dev.millrace.topology.chaos.FaultPlan.Step;
 import dev.millrace.topology.chaos.Planned.Kind;
 import java.time.Duration;
-import java.util.ArrayList;
-import java.util.EnumMap;
 import java.util.List;
-import java.util.Map;
 import java.util.SplittableRandom;
 import java.util.concurrent.TimeUnit;
 import java.util.function.Consumer;
@@ -19,9 +16,6 @@ final class Faults {
   private static final int DRAINED = 0;
   private static final int UNFINISHED = 3;
 
-  /** When a worker may have lost what it had not committed; milliseconds since 1970. */
-  record Window(long fromMs, long toMs) {}
-
   private final ChaosOptions options;
   private final Stage stage;
   private final Load load;
@@ -30,12 +24,8 @@ final class Faults {
   private final Recovery recovery;
   private final LaterSchema schemas;
   private final Consumer<String> out;
-  private final Map<Fault, Integer> done = new EnumMap<>(Fault.class);
-  private final List<Window> windows = new ArrayList<>();
-  private final List<Long> began = new ArrayList<>();
+  private final FaultLog log;
   private int nextExtra = FIRST_EXTRA;
-  private int killsInFlight;
-  private int diedByThemselves;
 
   Faults(
       ChaosOptions options,
@@ -53,6 +43,7 @@ final class Faults {
     this.recovery = recovery;
     this.schemas = new LaterSchema(stage.registry.url(), stage.config.topics().prompts());
     this.out = out;
+    this.log = new FaultLog(System.currentTimeMillis() - sender.now());
   }
 
   /** Runs the plan; returns when its last fault is mended and the run's time is over. */
@@ -61,11 +52,11 @@ final class Faults {
       supervise(step.atMs() - sender.now());
       out.accept("%7.1f s  %s".formatted(sender.now() / 1e3, step));
       long from = System.currentTimeMillis();
-      began.add(from);
+      log.began(from);
       perform(step);
-      done.merge(step.fault(), 1, Integer::sum);
+      log.done(step.fault());
       if (step.fault().disrupts) {
-        windows.add(new Window(from, System.currentTimeMillis()));
+        log.disrupted(from, System.currentTimeMillis());
       }
     }
     supervise(options.length().toMillis() - sender.now());
@@ -148,7 +139,7 @@ final class Faults {
     worker.kill(fault);
     long inFlight = inFlight(worker);
     if (inFlight > 0) {
-      killsInFlight++;
+      log.killedInFlight();
     }
     out.accept(
         "           kill -9 of worker %d with %d prompts in flight"
@@ -223,7 +214,7 @@ final class Faults {
         long from = System.currentTimeMillis();
         kill(worker, step.fault());
         worker.start();
-        windows.add(new Window(from, System.currentTimeMillis()));
+        log.disrupted(from, System.currentTimeMillis());
       }
       supervise(length / 2);
     } finally {
@@ -261,7 +252,7 @@ final class Faults {
       for (WorkerPlace place : stage.places) {
         if (place.died()) {
           int code = place.bury();
-          diedByThemselves++;
+          log.diedByItself();
           out.accept(
               "%7.1f s  worker %d ended by itself with code %d and is started again"
                   .formatted(sender.now() / 1e3, place.number, code));
@@ -272,31 +263,8 @@ final class Faults {
     } while (sender.now() < end);
   }
 
-  /** How often each was done. */
-  Map<Fault, Integer> done() {
-    return done;
-  }
-
-  /** Milliseconds since 1970. */
-  long startMs() {
-    return System.currentTimeMillis() - sender.now();
-  }
-
-  /** When each fault began, milliseconds since 1970. */
-  List<Long> beganMs() {
-    return began;
-  }
-
-  List<Window> windows() {
-    return windows;
-  }
-
-  /** SIGKILLs to workers that had prompts in flight. */
-  int killsInFlight() {
-    return killsInFlight;
-  }
-
-  int diedByThemselves() {
-    return diedByThemselves;
+  /** What was done so far. */
+  FaultLog log() {
+    return log;
   }
 }

@@ -1,0 +1,345 @@
+package dev.millrace.topology.chaos;
+
+import static java.nio.charset.StandardCharsets.UTF_8;
+import static org.assertj.core.api.Assertions.assertThat;
+
+import dev.millrace.schemas.ChunkEvent;
+import dev.millrace.schemas.CompletionEvent;
+import dev.millrace.schemas.CompletionFinish;
+import dev.millrace.schemas.ToolCallEvent;
+import dev.millrace.topology.chaos.Planned.Kind;
+import dev.millrace.topology.chaos.Planned.Poison;
+import dev.millrace.topology.cli.EventClient.Outcome;
+import java.time.Duration;
+import java.util.List;
+import java.util.Map;
+import java.util.function.Predicate;
+import java.util.stream.IntStream;
+import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.common.header.internals.RecordHeaders;
+import org.apache.kafka.common.record.TimestampType;
+import org.jspecify.annotations.Nullable;
+import org.junit.jupiter.api.Test;
+
+/** A run is good only if nothing is wrong with it: each kind of wrong is noticed. */
+class BooksTest {
+  private static final long SEED = 3;
+  private static final byte[] BYTES = {1, 2, 3};
+
+  /** When outcomes are written, unless a test says otherwise. */
+  private static final long AT = 500_000;
+
+  private final FaultLog faults = new FaultLog(0);
+  private final Recovery recovery = new Recovery();
+  private final Books books = new Books(recovery);
+  private final Load load = new Load(options("at_least_once"));
+  private int number;
+
+  private static ChaosOptions options(String guarantee) {
+    return new ChaosOptions(
+        SEED,
+        Duration.ofMinutes(1),
+        guarantee,
+        "classic",
+        2,
+        10,
+        60,
+        100,
+        List.of(Fault.KILL),
+        Duration.ofSeconds(6),
+        Map.of(),
+        Map.of());
+  }
+
+  private List<String> failures(String guarantee) {
+    books.checkChunks();
+    return new ChaosReport(options(guarantee), books, recovery, faults, List.of(), 64).failures();
+  }
+
+  private String failures() {
+    return String.join("\n", failures("at_least_once"));
+  }
+
+  /** The next prompt of that kind, sent and taken. */
+  private Planned send(Kind kind) {
+    return send(plan -> plan.kind() == kind);
+  }
+
+  private Planned send(Predicate<Planned> wanted) {
+    Planned plan = load.steady(number++);
+    while (!wanted.test(plan)) {
+      plan = load.steady(number++);
+    }
+    books.sending(plan, BYTES, plan.deadlineMs() == 0 ? 0 : AT);
+    books.taken(plan.number(), 0, 0);
+    return plan;
+  }
+
+  private static ConsumerRecord<byte[], byte[]> record(
+      long at, byte @Nullable [] value, Map<String, String> headers) {
+    RecordHeaders made = new RecordHeaders();
+    headers.forEach((name, text) -> made.add(name, text.getBytes(UTF_8)));
+    return new ConsumerRecord<>(
+        "topic",
+        0,
+        0,
+        at,
+        TimestampType.CREATE_TIME,
+        0,
+        0,
+        new byte[0],
+        value,
+        made,
+        java.util.Optional.empty());
+  }
+
+  private void complete(Planned plan) {
+    complete(plan, CompletionFinish.LENGTH, Load.answer(plan), AT);
+  }
+
+  private void complete(Planned plan, CompletionFinish finish, String content, long at) {
+    complete(plan, finish, content, at, 1);
+  }
+
+  private void complete(
+      Planned plan, CompletionFinish finish, String content, long at, int attempt) {
+    CompletionEvent event =
+        CompletionEvent.newBuilder()
+            .setPromptId(plan.id())
+            .setAttempt(attempt)
+            .setFinishReason(finish)
+            .setContent(content)
+            .build();
+    books.enter(new Outcome.Completion(event, record(at, BYTES, Map.of())), at);
+  }
+
+  private void deadLetter(Planned plan, String reason, byte @Nullable [] value) {
+    deadLetter(plan, value, Map.of("millrace.reason", reason));
+  }
+
+  private void deadLetter(Planned plan, byte @Nullable [] value, Map<String, String> headers) {
+    books.enter(new Outcome.DeadLetter(plan.id(), "because", record(AT, value, headers)), AT);
+  }
+
+  private void chunk(Planned plan, int sequence, String content, boolean last) {
+    ChunkEvent event =
+        ChunkEvent.newBuilder()
+            .setPromptId(plan.id())
+            .setAttempt(1)
+            .setSequence(sequence)
+            .setContent(content)
+            .setLast(last)
+            .build();
+    books.enter(new Outcome.Chunk(event, record(AT, BYTES, Map.of())), AT);
+  }
+
+  /** A letter in the middle is another. */
+  private static String spoiled(String text) {
+    int at = text.length() / 2;
+    return text.substring(0, at) + (char) (text.charAt(at) ^ 1) + text.substring(at + 1);
+  }
+
+  @Test
+  void shouldFindNothingWrongWhereNothingIs() {
+    complete(send(Kind.PLAIN));
+    complete(send(Kind.LARGE));
+    complete(send(Kind.TWICE));
+    Planned cancelled = send(plan -> plan.kind() == Kind.CANCELLED && !plan.event().getStream());
+    complete(cancelled, CompletionFinish.CANCELLED, Load.answer(cancelled).substring(0, 12), AT);
+    Planned late = send(Kind.DEADLINE);
+    complete(late, CompletionFinish.EXPIRED, "", AT);
+    Planned streamed = send(Kind.STREAMED);
+    chunk(streamed, 0, Load.answer(streamed), false);
+    chunk(streamed, 1, "", true);
+    complete(streamed);
+    Planned poison = send(plan -> plan.poison() == Poison.GARBAGE);
+    deadLetter(poison, poison.poison().reason, BYTES);
+    Planned large = send(plan -> plan.poison() == Poison.OVERSIZED);
+    deadLetter(
+        large,
+        null,
+        Map.of("millrace.reason", "RECORD_TOO_LARGE", "millrace.value.omitted", "300000"));
+    assertThat(failures("exactly_once_v2")).as("seed %d", SEED).isEmpty();
+  }
+
+  @Test
+  void shouldNoticeAPromptThatIsLost() {
+    complete(send(Kind.PLAIN));
+    Planned lost = send(Kind.PLAIN);
+    assertThat(failures()).contains("1 prompts have no outcome: " + lost.id());
+  }
+
+  @Test
+  void shouldNoticeAWrongByte() {
+    Planned plan = send(Kind.PLAIN);
+    complete(plan, CompletionFinish.LENGTH, spoiled(Load.answer(plan)), AT);
+    assertThat(failures()).contains(plan.id(), "other bytes than in a run without faults");
+  }
+
+  @Test
+  void shouldNoticeAWrongByteOfAnAnswerThatWasCutOff() {
+    Planned plan = send(Kind.CANCELLED);
+    complete(plan, CompletionFinish.CANCELLED, spoiled(Load.answer(plan).substring(0, 30)), AT);
+    assertThat(failures()).contains(plan.id(), "other bytes than in a run without faults");
+  }
+
+  @Test
+  void shouldNoticeAnAnswerThatLacksItsEnd() {
+    Planned plan = send(Kind.PLAIN);
+    complete(plan, CompletionFinish.LENGTH, Load.answer(plan).substring(0, 30), AT);
+    assertThat(failures()).contains("30 characters");
+  }
+
+  @Test
+  void shouldNoticeAnEndThatNobodyAskedFor() {
+    Planned cancelled = send(Kind.PLAIN);
+    complete(cancelled, CompletionFinish.CANCELLED, "", AT);
+    Planned expired = send(Kind.CANCELLED);
+    complete(expired, CompletionFinish.EXPIRED, "", AT);
+    assertThat(failures())
+        .contains(
+            cancelled.id() + " (plain) ended as CANCELLED",
+            expired.id() + " (cancelled) ended as EXPIRED");
+  }
+
+  @Test
+  void shouldNoticeAPromptThatExpiredTooSoon() {
+    Planned plan = send(Kind.DEADLINE);
+    complete(plan, CompletionFinish.EXPIRED, "", AT - 1);
+    assertThat(failures()).contains(plan.id() + " expired 1 ms before its deadline");
+  }
+
+  @Test
+  void shouldNoticeADuplicateThatNoFaultWasNear() {
+    faults.disrupted(AT - 11_000, AT - 10_000);
+    faults.disrupted(AT + 10_000, AT + 11_000);
+    Planned plan = send(Kind.PLAIN);
+    complete(plan);
+    complete(plan, CompletionFinish.LENGTH, Load.answer(plan), AT + 10_500);
+    assertThat(failures()).contains("1 duplicates", plan.id() + ": first at 500.0 s");
+  }
+
+  @Test
+  void shouldAllowADuplicateOfWhatWasSentJustBeforeAFault() {
+    faults.disrupted(AT + 1_000, AT + 2_000);
+    Planned plan = send(Kind.PLAIN);
+    complete(plan);
+    complete(plan, CompletionFinish.LENGTH, Load.answer(plan), AT + 2_000);
+    assertThat(failures("at_least_once")).isEmpty();
+    assertThat(String.join("\n", failures("exactly_once_v2"))).contains("1 duplicates");
+  }
+
+  @Test
+  void shouldNoticeASecondEndThatIsAnotherOne() {
+    faults.disrupted(AT, AT + 1_000);
+    Planned other = send(Kind.PLAIN);
+    complete(other);
+    complete(other, CompletionFinish.LENGTH, spoiled(Load.answer(other)), AT);
+    Planned dead = send(Kind.PLAIN);
+    complete(dead);
+    deadLetter(dead, "INTERNAL", BYTES);
+    Planned poison = send(plan -> plan.poison() == Poison.GARBAGE);
+    deadLetter(poison, "BAD_RECORD", BYTES);
+    complete(poison);
+    assertThat(failures())
+        .contains(
+            other.id() + " ended as LENGTH",
+            dead.id() + " has a completion and a dead letter",
+            poison.id() + " ended as a dead letter");
+  }
+
+  @Test
+  void shouldAllowAnotherEndThatIsOfAnEarlierAttemptAndRight() {
+    faults.disrupted(AT, AT + 1_000);
+    Planned cancelled = send(plan -> plan.kind() == Kind.CANCELLED && !plan.event().getStream());
+    complete(cancelled, CompletionFinish.CANCELLED, "", AT, 2);
+    complete(cancelled, CompletionFinish.LENGTH, Load.answer(cancelled), AT, 1);
+    assertThat(failures("at_least_once")).isEmpty();
+    complete(cancelled, CompletionFinish.LENGTH, spoiled(Load.answer(cancelled)), AT, 1);
+    assertThat(failures()).contains("other bytes than in a run without faults");
+  }
+
+  @Test
+  void shouldNoticeAGoodPromptAmongTheDeadLetters() {
+    Planned plan = send(Kind.PLAIN);
+    deadLetter(plan, "ENGINE_FAILED", BYTES);
+    assertThat(failures())
+        .contains(
+            plan.id() + " (plain) became a dead letter: ENGINE_FAILED: because",
+            "dead letters are {ENGINE_FAILED=1}, injected poison is {}");
+  }
+
+  @Test
+  void shouldNoticePoisonThatWasAnswered() {
+    Planned poison = send(Kind.POISON);
+    complete(poison);
+    assertThat(failures()).contains(poison.id() + " is poison", "injected poison is {");
+  }
+
+  @Test
+  void shouldNoticeADeadLetterThatIsNotTheRecordAsItCame() {
+    Planned bytes = send(plan -> plan.poison() == Poison.CUT_OFF);
+    deadLetter(bytes, "BAD_RECORD", new byte[] {1, 2});
+    Planned reason = send(plan -> plan.poison() == Poison.NOTHING_ASKED);
+    deadLetter(reason, "BAD_RECORD", BYTES);
+    Planned large = send(plan -> plan.poison() == Poison.OVERSIZED);
+    deadLetter(large, "RECORD_TOO_LARGE", null);
+    assertThat(failures())
+        .contains(
+            bytes.id() + " is CUT_OFF and its dead letter has other bytes",
+            reason.id() + " is NOTHING_ASKED and its dead letter says BAD_RECORD",
+            large.id() + " is OVERSIZED and its dead letter has other bytes");
+  }
+
+  @Test
+  void shouldNoticeWhatNobodySent() {
+    Planned never = load.steady(7);
+    complete(never);
+    deadLetter(never, "BAD_RECORD", BYTES);
+    chunk(never, 0, "", true);
+    ToolCallEvent call = ToolCallEvent.newBuilder().setPromptId("p-9").build();
+    books.enter(new Outcome.ToolCall(call, record(AT, BYTES, Map.of())), AT);
+    assertThat(failures())
+        .contains(
+            "a completion of 'p-7', which was never sent",
+            "a dead letter of 'p-7', which was never sent",
+            "a chunk of 'p-7', which was never sent",
+            "a tool call of p-9");
+  }
+
+  @Test
+  void shouldNoticeAGapBetweenChunks() {
+    Planned plan = send(Kind.STREAMED);
+    chunk(plan, 0, "", false);
+    chunk(plan, 2, Load.answer(plan), true);
+    complete(plan);
+    assertThat(failures()).contains(plan.id() + ", attempt 1: a gap before chunk 2");
+  }
+
+  @Test
+  void shouldNoticeChunksThatAreNotTheAnswer() {
+    Planned none = send(Kind.STREAMED);
+    complete(none);
+    Planned other = send(Kind.STREAMED);
+    chunk(other, 0, spoiled(Load.answer(other)), true);
+    complete(other);
+    Planned open = send(Kind.STREAMED);
+    chunk(open, 0, Load.answer(open), false);
+    complete(open);
+    assertThat(failures())
+        .contains(
+            none.id() + ": no chunk of the winning attempt 1",
+            other.id() + ": the chunks of the winning attempt 1 make",
+            open.id() + ": the winning attempt 1 has no last chunk");
+  }
+
+  @Test
+  void shouldNoticeAChunkThatCameTwiceUnderExactlyOnce() {
+    Planned plan = send(Kind.STREAMED);
+    IntStream.range(0, 2).forEach(again -> chunk(plan, 0, Load.answer(plan), true));
+    complete(plan);
+    assertThat(failures("at_least_once")).isEmpty();
+    assertThat(failures("exactly_once_v2"))
+        .containsExactly("1 chunks came twice under exactly_once_v2");
+  }
+}
