@@ -127,6 +127,7 @@ final class HealthTest {
 
     @Override
     public void close() {
+      goOn.countDown();
       generator.close();
     }
   }
