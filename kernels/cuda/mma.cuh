@@ -7,6 +7,7 @@
 // (PTX ISA, section on mma.m16n8k16).
 #pragma once
 
+#include <cuda_fp16.h>
 #include <stdint.h>
 
 #include "element.cuh"
@@ -14,6 +15,15 @@
 // c += a * b.
 __device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+               "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
+               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// The same of IEEE halves.
+__device__ __forceinline__ void mma_half(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
+                                         uint32_t b1) {
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
                "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
                : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
@@ -57,5 +67,10 @@ __device__ __forceinline__ void await_copies() {
 
 __device__ __forceinline__ uint32_t pack(float low, float high) {
   __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+  return *reinterpret_cast<uint32_t *>(&pair);
+}
+
+__device__ __forceinline__ uint32_t pack_half(float low, float high) {
+  __half2 pair = __floats2half2_rn(low, high);
   return *reinterpret_cast<uint32_t *>(&pair);
 }

@@ -3,7 +3,7 @@
 // A layer's keys, and likewise its values, lie as [block][kvHead][16 tokens][headDim]: what one head
 // keeps of a block is contiguous.
 
-#include "element.cuh"
+#include "fp8.cuh"
 
 constexpr int BLOCK_TOKENS = 16;
 
@@ -23,9 +23,21 @@ extern "C" __global__ void rope_angles(const int *positions, const double *frequ
   sin[i] = static_cast<float>(s * scale);
 }
 
-// Turns eight pairs of a head: (j..j+7) and (half+j..half+j+7).
+__device__ __forceinline__ void keep8(bf16 *p, float (&v)[VECTOR], float) { store8(p, v); }
+
+__device__ __forceinline__ void keep8(e4m3 *p, float (&v)[VECTOR], float inverse) {
+#pragma unroll
+  for (int i = 0; i < VECTOR; i++) {
+    v[i] *= inverse;
+  }
+  store8(p, v);
+}
+
+// Turns eight pairs of a head: (j..j+7) and (half+j..half+j+7). T: bf16, or e4m3, whose numbers are
+// multiplied by `inverse` first.
+template <typename T>
 __device__ __forceinline__ void turn(const bf16 *head, const float *cos, const float *sin, int half,
-                                     int j, bf16 *out) {
+                                     int j, T *out, float inverse) {
   float low[VECTOR], high[VECTOR], c[VECTOR], s[VECTOR];
   load8(head + j, low);
   load8(head + half + j, high);
@@ -37,15 +49,17 @@ __device__ __forceinline__ void turn(const bf16 *head, const float *cos, const f
     low[i] = x * c[i] - high[i] * s[i];
     high[i] = high[i] * c[i] + x * s[i];
   }
-  store8(out + j, low);
-  store8(out + half + j, high);
+  keep8(out + j, low, inverse);
+  keep8(out + half + j, high, inverse);
 }
 
 // One block a token. q: turned in place; k turned and v as it is: to the token's slot.
-extern "C" __global__ void rope_store(bf16 *q, const bf16 *k, const bf16 *v, const float *cos,
-                                      const float *sin, const int *slots, bf16 *keys, bf16 *values,
-                                      int heads, int kv_heads, int head_dim, int q_stride,
-                                      int kv_stride) {
+template <typename T>
+__device__ __forceinline__ void store_turned(bf16 *q, const bf16 *k, const bf16 *v,
+                                             const float *cos, const float *sin, const int *slots,
+                                             T *keys, T *values, int heads, int kv_heads,
+                                             int head_dim, int q_stride, int kv_stride,
+                                             float key_inverse, float value_inverse) {
   size_t token = blockIdx.x;
   int half = head_dim / 2;
   int parts = half / VECTOR;
@@ -62,7 +76,7 @@ extern "C" __global__ void rope_store(bf16 *q, const bf16 *k, const bf16 *v, con
   for (int unit = threadIdx.x; unit < q_units + 2 * k_units; unit += blockDim.x) {
     if (unit < q_units) {
       bf16 *head = q + unit / parts * head_dim;
-      turn(head, c, s, half, unit % parts * VECTOR, head);
+      turn(head, c, s, half, unit % parts * VECTOR, head, 1.0f);
       continue;
     }
     int index = (unit - q_units) % k_units;
@@ -70,12 +84,32 @@ extern "C" __global__ void rope_store(bf16 *q, const bf16 *k, const bf16 *v, con
     int j = index % parts * VECTOR;
     size_t to = ((static_cast<size_t>(block) * kv_heads + head) * BLOCK_TOKENS + in_block) * head_dim;
     if (unit < q_units + k_units) {
-      turn(k + head * head_dim, c, s, half, j, keys + to);
+      turn(k + head * head_dim, c, s, half, j, keys + to, key_inverse);
     } else {
       const bf16 *from = v + head * head_dim;
-      *reinterpret_cast<uint4 *>(values + to + j) = *reinterpret_cast<const uint4 *>(from + j);
-      *reinterpret_cast<uint4 *>(values + to + half + j) =
-          *reinterpret_cast<const uint4 *>(from + half + j);
+      float low[VECTOR], high[VECTOR];
+      load8(from + j, low);
+      load8(from + half + j, high);
+      keep8(values + to + j, low, value_inverse);
+      keep8(values + to + half + j, high, value_inverse);
     }
   }
+}
+
+extern "C" __global__ void rope_store(bf16 *q, const bf16 *k, const bf16 *v, const float *cos,
+                                      const float *sin, const int *slots, bf16 *keys, bf16 *values,
+                                      int heads, int kv_heads, int head_dim, int q_stride,
+                                      int kv_stride) {
+  store_turned(q, k, v, cos, sin, slots, keys, values, heads, kv_heads, head_dim, q_stride,
+               kv_stride, 1.0f, 1.0f);
+}
+
+// The same to a cache of e4m3; keys and values are multiplied by the inverses of their scales.
+extern "C" __global__ void rope_store_fp8(bf16 *q, const bf16 *k, const bf16 *v, const float *cos,
+                                          const float *sin, const int *slots, e4m3 *keys,
+                                          e4m3 *values, int heads, int kv_heads, int head_dim,
+                                          int q_stride, int kv_stride, float key_inverse,
+                                          float value_inverse) {
+  store_turned(q, k, v, cos, sin, slots, keys, values, heads, kv_heads, head_dim, q_stride,
+               kv_stride, key_inverse, value_inverse);
 }

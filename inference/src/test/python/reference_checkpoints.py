@@ -6,7 +6,8 @@ Run with Python 3, torch and transformers 5 installed:
 
 Llama's logits come from transformers' LlamaForCausalLM, those of nemotron-nas, for which
 transformers has no class, from the plain torch below. Everything is computed in float32 from the
-weights as they are stored. Each folder holds a checkpoint and, in reference/, a seeded sequence
+weights as they are stored; what FP8 weights multiply is rounded to e4m3 with the scales that are
+stored, and logits-fp8-cache.f32 are those with keys and values rounded likewise. Each folder holds a checkpoint and, in reference/, a seeded sequence
 (tokens.i32) and the logits after each of its tokens (logits.f32, [tokens, vocabulary]), both raw
 and little-endian.
 """
@@ -47,7 +48,7 @@ def randomise(model, seed):
             p.copy_(random_weight(name, p.shape, generator))
 
 
-def random_weight(name, shape, generator):
+def random_weight(name, shape, generator, gain=1.5):
     noise = torch.randn(shape, generator=generator)
     if "norm" in name:
         return 1 + 0.2 * noise
@@ -55,16 +56,16 @@ def random_weight(name, shape, generator):
         return noise
     if name.endswith("bias"):
         return 0.3 * noise
-    return noise * 1.5 / math.sqrt(shape[-1])
+    return noise * gain / math.sqrt(shape[-1])
 
 
-def write_reference(folder, vocab, seed, logits_of):
+def write_reference(folder, vocab, seed, logits_of, file="logits.f32"):
     tokens = np.random.default_rng(seed).integers(0, vocab, TOKENS).astype("<i4")
     with torch.no_grad():
         logits = logits_of(torch.tensor(tokens.astype(np.int64)))
-    (folder / "reference").mkdir()
+    (folder / "reference").mkdir(exist_ok=True)
     tokens.tofile(folder / "reference" / "tokens.i32")
-    logits.float().numpy().astype("<f4").tofile(folder / "reference" / "logits.f32")
+    logits.float().numpy().astype("<f4").tofile(folder / "reference" / file)
 
 
 def fresh(name):
@@ -137,7 +138,7 @@ NAS_BLOCKS = [
 ]
 
 
-def nemotron_nas(name, seed):
+def nemotron_nas(name, seed, fp8=False):
     folder = fresh(name)
     config = dict(
         architectures=["DeciLMForCausalLM"],
@@ -161,20 +162,48 @@ def nemotron_nas(name, seed):
         eos_token_id=1,
         block_configs=[dict(attention=a, ffn=f) for a, f in NAS_BLOCKS],
     )
+    excluded = ["model.layers.5.", "lm_head"]
+    if fp8:
+        config["quantization_config"] = dict(
+            config_groups=dict(
+                group_0=dict(
+                    input_activations=dict(dynamic=False, num_bits=8, type="float"),
+                    weights=dict(dynamic=False, num_bits=8, type="float"),
+                    targets=["Linear"],
+                )
+            ),
+            ignore=["model.layers.5*", "lm_head"],
+            quant_algo="FP8",
+            kv_cache_scheme=dict(dynamic=False, num_bits=8, type="float"),
+            producer=dict(name="modelopt", version="0.29.0"),
+            quant_method="modelopt",
+        )
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     (folder / "generation_config.json").write_text(
         json.dumps(dict(bos_token_id=0, eos_token_id=[2, 1])) + "\n"
     )
     generator = torch.Generator().manual_seed(seed)
+    # What FP8 rounds the other way for a tiny difference must not grow from block to block.
+    gain = 0.5 if fp8 else 1.5
     weights = {
-        n: random_weight(n, shape, generator).to(torch.bfloat16)
+        n: random_weight(n, shape, generator, gain).to(torch.bfloat16)
         for n, shape in nas_shapes(config)
     }
+    if fp8:
+        weights = fp8_weights(weights, excluded, config, seed)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    stored = {n: w.float() for n, w in load_file(folder / "model.safetensors").items()}
-    write_reference(
-        folder, config["vocab_size"], seed, lambda ids: nas_logits(config, stored, ids)
-    )
+    stored = load_file(folder / "model.safetensors")
+    if not fp8:
+        stored = Weights({n: w.float() for n, w in stored.items()})
+        write_reference(
+            folder, config["vocab_size"], seed, lambda ids: nas_logits(config, stored, ids)
+        )
+        return
+    for file, fp8_cache in ("logits.f32", False), ("logits-fp8-cache.f32", True):
+        w = Fp8(stored, fp8_cache)
+        write_reference(
+            folder, config["vocab_size"], seed, lambda ids: nas_logits(config, w, ids), file
+        )
 
 
 def nas_width(config, ffn):
@@ -222,18 +251,106 @@ def nas_logits(config, w, ids):
         if not a["no_op"]:
             y = rms_norm(x, w[p + "input_layernorm.weight"], eps)
             if a["replace_with_linear"]:
-                x = x + y @ w[p + "self_attn.linear_attn.weight"].T
+                x = x + times(y, w, p + "self_attn.linear_attn")
             else:
                 x = x + nas_attention(config, w, p + "self_attn.", y)
         if not f["no_op"]:
             y = rms_norm(x, w[p + "post_attention_layernorm.weight"], eps)
             if f["replace_with_linear"]:
-                x = x + y @ w[p + "mlp.linear_mlp.weight"].T
+                x = x + times(y, w, p + "mlp.linear_mlp")
             else:
-                gate = y @ w[p + "mlp.gate_proj.weight"].T
-                up = y @ w[p + "mlp.up_proj.weight"].T
-                x = x + (gate * torch.sigmoid(gate) * up) @ w[p + "mlp.down_proj.weight"].T
+                gate = times(y, w, p + "mlp.gate_proj")
+                up = times(y, w, p + "mlp.up_proj")
+                x = x + times(gate * torch.sigmoid(gate) * up, w, p + "mlp.down_proj")
     return rms_norm(x, w["model.norm.weight"], eps) @ w["lm_head.weight"].T
+
+
+def times(x, w, module):
+    return w.input(x, module) @ w[module + ".weight"].T
+
+
+class Weights(dict):
+    """Matrices and vectors in float32 by their names, and what is done to what they multiply."""
+
+    def input(self, x, module):
+        return x
+
+    def kept(self, x, scale):
+        """Keys or values, as the cache keeps them."""
+        return x
+
+
+class Calibration(Weights):
+    """Notes the largest number of each module's input, and of keys and values."""
+
+    def __init__(self, weights):
+        super().__init__(weights)
+        self.largest = {}
+
+    def input(self, x, module):
+        self.largest[module] = x.abs().max()
+        return x
+
+    def kept(self, x, scale):
+        self.largest[scale] = x.abs().max()
+        return x
+
+
+class Fp8(Weights):
+    """Each FP8 matrix times its scale; inputs rounded to e4m3 with the largest scale of a group."""
+
+    def __init__(self, stored, fp8_cache):
+        super().__init__()
+        self.stored = stored
+        self.fp8_cache = fp8_cache
+        for name, weight in stored.items():
+            scale = stored.get(name.removesuffix(".weight") + ".weight_scale")
+            self[name] = weight.float() if scale is None else weight.float() * scale
+
+    def input(self, x, module):
+        parent, _, last = module.rpartition(".")
+        group = next((g for g in FP8_GROUPS if last in g), (last,))
+        names = [f"{parent}.{member}.input_scale" for member in group]
+        if names[0] not in self.stored:
+            return x
+        return rounded(x, torch.stack([self.stored[n].reshape(()) for n in names]).max())
+
+    def kept(self, x, scale):
+        return rounded(x, self.stored[scale]) if self.fp8_cache else x
+
+
+FP8_GROUPS = [("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")]
+
+
+def e4m3(x, scale):
+    return (x / scale).clamp(-448, 448).to(torch.float8_e4m3fn)
+
+
+def rounded(x, scale):
+    return e4m3(x, scale).float() * scale
+
+
+def fp8_weights(weights, excluded, config, seed):
+    """As Model Optimizer stores them, but scales within a group differ, as they may."""
+    weights = {n: w.float() for n, w in weights.items()}
+    seen = Calibration(weights)
+    ids = np.random.default_rng(seed + 100).integers(0, config["vocab_size"], TOKENS)
+    with torch.no_grad():
+        nas_logits(config, seen, torch.tensor(ids))
+    stored = {}
+    for name, weight in weights.items():
+        module = name.removesuffix(".weight")
+        if module not in seen.largest or any(module.startswith(e) for e in excluded):
+            stored[name] = weight.to(torch.bfloat16)
+            continue
+        scale = weight.abs().max() / 448
+        stored[name] = e4m3(weight, scale)
+        stored[module + ".weight_scale"] = scale
+        stored[module + ".input_scale"] = seen.largest[module] / 448 * (0.8 + len(stored) % 3 / 10)
+    for name, largest in seen.largest.items():
+        if name.endswith(("k_scale", "v_scale")):
+            stored[name] = (largest / 448).reshape(1)
+    return stored
 
 
 def rms_norm(x, weight, eps):
@@ -243,18 +360,19 @@ def rms_norm(x, weight, eps):
 def nas_attention(config, w, p, y):
     n, heads = y.shape[0], config["num_attention_heads"]
     d = config["hidden_size"] // heads
-    q = (y @ w[p + "q_proj.weight"].T).view(n, heads, d).transpose(0, 1)
-    k = (y @ w[p + "k_proj.weight"].T).view(n, -1, d).transpose(0, 1)
-    v = (y @ w[p + "v_proj.weight"].T).view(n, -1, d).transpose(0, 1)
+    q = times(y, w, p + "q_proj").view(n, heads, d).transpose(0, 1)
+    k = times(y, w, p + "k_proj").view(n, -1, d).transpose(0, 1)
+    v = times(y, w, p + "v_proj").view(n, -1, d).transpose(0, 1)
     angles = torch.arange(n, dtype=torch.float64)[:, None] * llama3_frequencies(config, d)
     cos, sin = angles.cos().float(), angles.sin().float()
     q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+    k, v = w.kept(k, p + "k_proj.k_scale"), w.kept(v, p + "v_proj.v_scale")
     k = k.repeat_interleave(heads // k.shape[0], 0)
     v = v.repeat_interleave(heads // v.shape[0], 0)
     scores = q @ k.transpose(1, 2) / math.sqrt(d)
     scores = scores + torch.full((n, n), -math.inf).triu(1)
     out = torch.softmax(scores, -1) @ v
-    return out.transpose(0, 1).reshape(n, heads * d) @ w[p + "o_proj.weight"].T
+    return times(out.transpose(0, 1).reshape(n, heads * d), w, p + "o_proj")
 
 
 def rotate(x, cos, sin):
@@ -304,3 +422,4 @@ if __name__ == "__main__":
         rope_parameters=dict(rope_type="default", rope_theta=3565775107.2609234),
     )
     nemotron_nas("nemotron-nas-bf16", 5)
+    nemotron_nas("nemotron-nas-fp8", 6, fp8=True)

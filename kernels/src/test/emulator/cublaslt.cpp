@@ -1,15 +1,19 @@
 // The functions of cuBLASLt that the CUDA backend uses, as plain sums, strict about what they are
 // given. Types and codes are those of cublasLt.h.
 
-#include "cuda_bf16.h"
+#include "cuda_fp8.h"
 
 namespace {
 constexpr int INVALID_VALUE = 7, NOT_SUPPORTED = 15;
-constexpr int R_32F = 0, R_16BF = 14, COMPUTE_32F = 68;
+constexpr int R_32F = 0, R_16BF = 14, R_8F_E4M3 = 28, COMPUTE_32F = 68;
+constexpr int SCALAR_32F = 0, OUTER_VEC_32F = 3;
 void *const HANDLE = reinterpret_cast<void *>(11);
 
 struct Operation {
   int transpose_a = 0;
+  int8_t fast = 0;
+  const float *a_scale = nullptr, *b_scale = nullptr;
+  int a_mode = SCALAR_32F, b_mode = SCALAR_32F;
 };
 struct Layout {
   int type;
@@ -31,9 +35,16 @@ struct Heuristic {
 static_assert(sizeof(Heuristic) == 96, "as in cublasLt.h");
 
 float get(const void *p, int type, size_t i) {
+  if (type == R_8F_E4M3) {
+    return __half2float(
+        __half(__nv_cvt_fp8_to_halfraw(static_cast<const uint8_t *>(p)[i], __NV_E4M3)));
+  }
   return type == R_16BF ? __bfloat162float(static_cast<const __nv_bfloat16 *>(p)[i])
                         : static_cast<const float *>(p)[i];
 }
+
+// As on a GPU other than Hopper, or with a library of CUDA 12.4 to 12.8.
+bool scales_rows() { return getenv("EMULATED_CUBLASLT_SCALES_NO_ROWS") == nullptr; }
 
 bool aligned(const void *p, uint64_t to) { return reinterpret_cast<uintptr_t>(p) % to == 0; }
 } // namespace
@@ -54,12 +65,28 @@ int cublasLtMatmulDescDestroy(Operation *operation) {
 }
 int cublasLtMatmulDescSetAttribute(Operation *operation, int attribute, const void *value,
                                    size_t bytes) {
-  constexpr int TRANSA = 3;
-  if (attribute != TRANSA || bytes != 4) {
+  constexpr int TRANSA = 3, A_SCALE_POINTER = 17, B_SCALE_POINTER = 18, FAST_ACCUM = 25,
+                A_SCALE_MODE = 31, B_SCALE_MODE = 32;
+  auto set = [&](auto &field) {
+    memcpy(&field, value, sizeof field);
+    return bytes == sizeof field ? 0 : INVALID_VALUE;
+  };
+  switch (attribute) {
+  case TRANSA:
+    return set(operation->transpose_a);
+  case A_SCALE_POINTER:
+    return set(operation->a_scale);
+  case B_SCALE_POINTER:
+    return set(operation->b_scale);
+  case FAST_ACCUM:
+    return set(operation->fast);
+  case A_SCALE_MODE:
+    return scales_rows() ? set(operation->a_mode) : INVALID_VALUE;
+  case B_SCALE_MODE:
+    return scales_rows() ? set(operation->b_mode) : INVALID_VALUE;
+  default:
     return INVALID_VALUE;
   }
-  operation->transpose_a = *static_cast<const int *>(value);
-  return 0;
 }
 int cublasLtMatrixLayoutCreate(Layout **layout, int type, uint64_t rows, uint64_t columns,
                                int64_t stride) {
@@ -117,7 +144,7 @@ int cublasLtMatmul(void *handle, Operation *operation, const float *alpha, const
                    Layout *a_layout, const void *b, Layout *b_layout, const float *beta,
                    const void *c, Layout *, void *d, Layout *d_layout, const Heuristic *algorithm,
                    void *workspace, size_t, void *) {
-  if (handle != HANDLE || *alpha != 1 || *beta != 0 || c != d || operation->transpose_a != 1 ||
+  if (handle != HANDLE || *beta != 0 || c != d || operation->transpose_a != 1 ||
       workspace == nullptr || a_layout->rows != b_layout->rows ||
       a_layout->columns != d_layout->rows || b_layout->columns != d_layout->columns) {
     return INVALID_VALUE;
@@ -126,12 +153,27 @@ int cublasLtMatmul(void *handle, Operation *operation, const float *alpha, const
       !aligned(b, algorithm->alignment) || !aligned(d, algorithm->alignment)) {
     return NOT_SUPPORTED;
   }
+  bool rows = operation->a_mode == OUTER_VEC_32F;
+  if (a_layout->type == R_8F_E4M3) {
+    if (b_layout->type != R_8F_E4M3 || a_layout->rows % 16 || a_layout->columns % 16 ||
+        !aligned(a, 16) || !aligned(b, 16) || !aligned(d, 16) || b_layout->stride % 16 ||
+        rows != (operation->b_mode == OUTER_VEC_32F) ||
+        rows != (operation->a_scale != nullptr && operation->b_scale != nullptr)) {
+      return NOT_SUPPORTED;
+    }
+  } else if (rows || operation->fast || b_layout->type != R_16BF) {
+    return INVALID_VALUE;
+  }
   for (uint64_t column = 0; column < d_layout->columns; column++) {
     for (uint64_t row = 0; row < d_layout->rows; row++) {
       float sum = 0;
       for (uint64_t k = 0; k < a_layout->rows; k++) {
         sum += get(a, a_layout->type, row * a_layout->stride + k) *
                get(b, b_layout->type, column * b_layout->stride + k);
+      }
+      sum *= *alpha;
+      if (rows) {
+        sum *= operation->a_scale[row] * operation->b_scale[column];
       }
       size_t at = column * d_layout->stride + row;
       if (d_layout->type == R_16BF) {

@@ -34,12 +34,17 @@ struct __nv_bfloat162 {
 struct alignas(16) uint4 {
   uint32_t x, y, z, w;
 };
+struct alignas(8) uint2 {
+  uint32_t x, y;
+};
 struct alignas(8) float2 {
   float x, y;
 };
 struct alignas(16) float4 {
   float x, y, z, w;
 };
+
+inline float2 make_float2(float x, float y) { return {x, y}; }
 
 template <typename To, typename From>
 inline To bits_as(From from) {
@@ -81,6 +86,14 @@ inline float __fadd_rn(float a, float b) {
 inline float __fsub_rn(float a, float b) {
   volatile float v = a - b;
   return v;
+}
+inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
+  uint64_t bytes = static_cast<uint64_t>(y) << 32 | x;
+  unsigned out = 0;
+  for (int i = 0; i < 4; i++) {
+    out |= static_cast<unsigned>(bytes >> 8 * (selector >> 4 * i & 7) & 0xff) << 8 * i;
+  }
+  return out;
 }
 inline int __clzll(unsigned long long v) { return v ? __builtin_clzll(v) : 64; }
 inline int __ffs(unsigned v) { return __builtin_ffs(v); }

@@ -1,6 +1,7 @@
 // The emulated counterpart of kernels/cuda/mma.cuh.
 #pragma once
 
+#include "cuda_fp16.h"
 #include "element.cuh"
 
 inline void require(bool holds, const char *what) {
@@ -14,8 +15,13 @@ inline float half_of(uint32_t pair, int which) {
   return __bfloat162float({static_cast<uint16_t>(pair >> 16 * which)});
 }
 
+inline float ieee_half_of(uint32_t pair, int which) {
+  return __half2float(__half(static_cast<uint16_t>(pair >> 16 * which)));
+}
+
 // Number (row, k) of A is in lane row % 8 * 4 + k % 8 / 2, (k, column) of B in column * 4 + k % 8 / 2.
-inline void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+template <typename Half>
+inline void mma_of(Half half_of, float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   struct Held {
     uint32_t a[4], b[2];
   } mine = {{a[0], a[1], a[2], a[3]}, {b0, b1}};
@@ -30,6 +36,13 @@ inline void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
       c[i] += half_of(x, k % 2) * half_of(y, k % 2);
     }
   }
+}
+
+inline void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  mma_of(half_of, c, a, b0, b1);
+}
+inline void mma_half(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  mma_of(ieee_half_of, c, a, b0, b1);
 }
 
 inline void load(uint32_t (&r)[4], const void *row, bool transposed) {
@@ -77,4 +90,9 @@ inline void await_copies() {
 
 inline uint32_t pack(float low, float high) {
   return bits_as<uint32_t>(__floats2bfloat162_rn(low, high));
+}
+
+inline uint32_t pack_half(float low, float high) {
+  return bits_as<uint16_t>(static_cast<_Float16>(low)) |
+         static_cast<uint32_t>(bits_as<uint16_t>(static_cast<_Float16>(high))) << 16;
 }

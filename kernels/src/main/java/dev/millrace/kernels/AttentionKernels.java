@@ -3,10 +3,12 @@ package dev.millrace.kernels;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import org.jspecify.annotations.Nullable;
 
 /**
- * Launchers of {@code rope.cu} and {@code attention.cu}. Loaded into the current context by whoever
- * closes it. Launches return before the kernels ran; the stream orders them.
+ * Launchers of {@code rope.cu}, {@code attention.cu} and {@code attention_fp8.cu}. Loaded into the
+ * current context by whoever closes it. Launches return before the kernels ran; the stream orders
+ * them.
  */
 public final class AttentionKernels implements AutoCloseable {
   /** Numbers of a head that there are kernels for. */
@@ -27,26 +29,39 @@ public final class AttentionKernels implements AutoCloseable {
   private static final int DECODE_WARPS = 4;
   private static final int DECODE_STAGES = 3;
 
-  /** What a row of shared memory is longer than a head. */
-  private static final int PADDING = 8;
+  private static final int PART_BYTES = 16;
 
   private static final int ANGLE_THREADS = 256;
   private static final int STORE_THREADS = 256;
 
   private final KernelModule rope = KernelModule.load("rope");
   private final KernelModule attention = KernelModule.load("attention");
+  private final KernelModule attentionFp8 = KernelModule.load("attention_fp8");
   private final KernelModule.Kernel angles = rope.kernel("rope_angles");
   private final KernelModule.Kernel ropeStore = rope.kernel("rope_store");
+  private final KernelModule.Kernel ropeStoreFp8 = rope.kernel("rope_store_fp8");
   private final KernelModule.Kernel merge = attention.kernel("merge");
   private final Map<Integer, KernelModule.Kernel> prefill = new HashMap<>();
   private final Map<Integer, KernelModule.Kernel> decode = new HashMap<>();
+  private final Map<Integer, KernelModule.Kernel> prefillFp8 = new HashMap<>();
+  private final Map<Integer, KernelModule.Kernel> decodeFp8 = new HashMap<>();
 
   /**
-   * A layer's keys and values, each bfloat16 [block][kvHead][16][headDim].
+   * e4m3 keys and values: what they are multiplied by when they are read.
+   *
+   * @param keys above 0
+   * @param values above 0
+   */
+  public record Scales(float keys, float values) {}
+
+  /**
+   * A layer's keys and values, each [block][kvHead][16][headDim].
    *
    * @param heads query heads, a multiple of kvHeads and at most {@link #TILE_ROWS} times as many
+   * @param fp8 of e4m3; null: they are bfloat16
    */
-  public record Layer(long keys, long values, int heads, int kvHeads, int headDim) {
+  public record Layer(
+      long keys, long values, int heads, int kvHeads, int headDim, @Nullable Scales fp8) {
     public Layer {
       if (!HEAD_DIMS.contains(headDim)) {
         throw new IllegalArgumentException(
@@ -62,9 +77,14 @@ public final class AttentionKernels implements AutoCloseable {
       return heads / kvHeads;
     }
 
-    /** To base 2. */
+    /** Of products of queries and keys, to base 2. */
     float scale() {
-      return (float) (1 / (Math.log(2) * Math.sqrt(headDim)));
+      float keys = fp8 == null ? 1 : fp8.keys;
+      return (float) (keys / (Math.log(2) * Math.sqrt(headDim)));
+    }
+
+    int bytes() {
+      return fp8 == null ? Short.BYTES : Byte.BYTES;
     }
   }
 
@@ -111,6 +131,8 @@ public final class AttentionKernels implements AutoCloseable {
     for (int headDim : HEAD_DIMS) {
       prefill.put(headDim, attention.kernel("prefill_" + headDim));
       decode.put(headDim, attention.kernel("decode_" + headDim));
+      prefillFp8.put(headDim, attentionFp8.kernel("prefill_fp8_" + headDim));
+      decodeFp8.put(headDim, attentionFp8.kernel("decode_fp8_" + headDim));
     }
   }
 
@@ -156,21 +178,30 @@ public final class AttentionKernels implements AutoCloseable {
       Layer layer,
       int tokens,
       Stream stream) {
-    ropeStore.with(q.address()).with(k.address()).with(v).with(cos).with(sin).with(slots);
-    ropeStore.with(layer.keys).with(layer.values).with(layer.heads).with(layer.kvHeads);
-    ropeStore.with(layer.headDim).with(q.stride()).with(k.stride());
-    ropeStore.launch(tokens, STORE_THREADS, stream);
+    Scales fp8 = layer.fp8;
+    KernelModule.Kernel kernel = fp8 == null ? ropeStore : ropeStoreFp8;
+    kernel.with(q.address()).with(k.address()).with(v).with(cos).with(sin).with(slots);
+    kernel.with(layer.keys).with(layer.values).with(layer.heads).with(layer.kvHeads);
+    kernel.with(layer.headDim).with(q.stride()).with(k.stride());
+    if (fp8 != null) {
+      kernel.with(1 / fp8.keys).with(1 / fp8.values);
+    }
+    kernel.launch(tokens, STORE_THREADS, stream);
   }
 
   /** Attention of sequences with several query tokens. */
   public void prefill(
       Rows q, Rows out, Layer layer, Sequences sequences, Tiles tiles, Stream stream) {
-    KernelModule.Kernel kernel = of(prefill, layer);
+    KernelModule.Kernel kernel = of(layer.fp8 == null ? prefill : prefillFp8, layer);
     kernel.with(q.address()).with(layer.keys).with(layer.values).with(out.address());
     sequences(kernel, sequences).with(tiles.sequence).with(tiles.token);
     shape(kernel, sequences, layer, q, out);
     kernel.launch(
-        tiles.count, layer.kvHeads, PREFILL_WARPS * WARP, prefillShared(layer.headDim), stream);
+        tiles.count,
+        layer.kvHeads,
+        PREFILL_WARPS * WARP,
+        prefillShared(layer.headDim, layer.bytes()),
+        stream);
   }
 
   /** Attention of sequences with one query token; those of several items leave them to merge. */
@@ -182,7 +213,7 @@ public final class AttentionKernels implements AutoCloseable {
       Items items,
       Partials partials,
       Stream stream) {
-    KernelModule.Kernel kernel = of(decode, layer);
+    KernelModule.Kernel kernel = of(layer.fp8 == null ? decode : decodeFp8, layer);
     kernel.with(q.address()).with(layer.keys).with(layer.values).with(out.address());
     kernel.with(partials.values).with(partials.weights);
     sequences(kernel, sequences).with(items.sequence).with(items.from).with(items.to);
@@ -191,7 +222,7 @@ public final class AttentionKernels implements AutoCloseable {
         items.count,
         layer.kvHeads * decodeParts(layer.group()),
         DECODE_WARPS * WARP,
-        decodeShared(layer.headDim),
+        decodeShared(layer.headDim, layer.bytes()),
         stream);
   }
 
@@ -211,6 +242,9 @@ public final class AttentionKernels implements AutoCloseable {
   private static void shape(KernelModule.Kernel kernel, Sequences s, Layer l, Rows q, Rows out) {
     kernel.with(s.maxBlocks).with(l.kvHeads).with(l.group()).with(q.stride()).with(out.stride());
     kernel.with(l.scale());
+    if (l.fp8 != null) {
+      kernel.with(l.fp8.values);
+    }
   }
 
   private static KernelModule.Kernel of(Map<Integer, KernelModule.Kernel> kernels, Layer layer) {
@@ -226,19 +260,29 @@ public final class AttentionKernels implements AutoCloseable {
     return Math.ceilDiv(group, DECODE_ROWS);
   }
 
-  /** Bytes of shared memory: two tiles of keys, two of values. */
-  static int prefillShared(int headDim) {
-    return 2 * 2 * PREFILL_TOKENS * (headDim + PADDING) * Short.BYTES;
+  /** Bytes of a row of shared memory: an odd number of parts, so that eight meet no bank twice. */
+  private static int rowBytes(int headDim, int bytes) {
+    return (headDim * bytes / PART_BYTES | 1) * PART_BYTES;
+  }
+
+  /**
+   * Bytes of shared memory: two tiles of keys, two of values; of one-byte numbers also one each of
+   * what they are widened to.
+   */
+  static int prefillShared(int headDim, int bytes) {
+    int tiles = 2 * 2 * PREFILL_TOKENS * rowBytes(headDim, bytes);
+    return bytes == 1 ? tiles + 2 * PREFILL_TOKENS * rowBytes(headDim, Short.BYTES) : tiles;
   }
 
   /** Bytes of shared memory: a pipeline of keys and values for each warp. */
-  static int decodeShared(int headDim) {
-    return DECODE_WARPS * DECODE_STAGES * 2 * BLOCK_TOKENS * (headDim + PADDING) * Short.BYTES;
+  static int decodeShared(int headDim, int bytes) {
+    return DECODE_WARPS * DECODE_STAGES * 2 * BLOCK_TOKENS * rowBytes(headDim, bytes);
   }
 
   @Override
   public void close() {
     rope.close();
     attention.close();
+    attentionFp8.close();
   }
 }

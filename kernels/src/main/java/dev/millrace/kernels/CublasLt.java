@@ -1,6 +1,7 @@
 package dev.millrace.kernels;
 
 import static java.lang.foreign.ValueLayout.ADDRESS;
+import static java.lang.foreign.ValueLayout.JAVA_BYTE;
 import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
 import static java.lang.foreign.ValueLayout.JAVA_INT;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
@@ -11,9 +12,12 @@ import java.lang.foreign.SymbolLookup;
 import java.lang.invoke.MethodHandle;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.EnumMap;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -37,9 +41,16 @@ public final class CublasLt implements AutoCloseable {
   // Of cublasLt.h and library_types.h.
   private static final int R_32F = 0;
   private static final int R_16BF = 14;
+  private static final int R_8F_E4M3 = 28;
   private static final int COMPUTE_32F = 68;
   private static final int OP_T = 1;
   private static final int DESC_TRANSA = 3;
+  private static final int DESC_A_SCALE_POINTER = 17;
+  private static final int DESC_B_SCALE_POINTER = 18;
+  private static final int DESC_FAST_ACCUM = 25;
+  private static final int DESC_A_SCALE_MODE = 31;
+  private static final int DESC_B_SCALE_MODE = 32;
+  private static final int OUTER_VEC_32F = 3;
   private static final int LAYOUT_COLS = 3;
   private static final int PREF_MAX_WORKSPACE_BYTES = 1;
   private static final int PREF_MIN_ALIGNMENT_A_BYTES = 5;
@@ -48,16 +59,20 @@ public final class CublasLt implements AutoCloseable {
 
   private static final int MOST_ALIGNMENT = 256;
 
+  /** What FP8 products want addresses, rows and columns to be multiples of. */
+  public static final int FP8_ALIGNMENT = 16;
+
   private final Functions f;
   private final String name;
   private final long workspace;
   private final Arena arena = Arena.ofAuto();
   private final long handle;
-  private final long operation;
-  private final MemorySegment one;
+  private final Map<Kind, Long> operations = new EnumMap<>(Kind.class);
+  private final MemorySegment alpha = arena.allocate(JAVA_FLOAT);
   private final MemorySegment zero;
   private final MemorySegment number = arena.allocate(JAVA_LONG);
   private final Map<Shape, Plan> plans = new HashMap<>();
+  private final Set<Shape> unscalable = new HashSet<>();
 
   /** What a product's numbers are. */
   public enum Output {
@@ -71,6 +86,15 @@ public final class CublasLt implements AutoCloseable {
     }
   }
 
+  /** What is multiplied, and how its results are scaled. */
+  private enum Kind {
+    BF16,
+    /** e4m3, all results by one number. */
+    FP8,
+    /** e4m3, each row of the results by one of its own. */
+    FP8_ROWS
+  }
+
   /**
    * A product's shape but for its rows.
    *
@@ -79,7 +103,13 @@ public final class CublasLt implements AutoCloseable {
    * @param alignment bytes that every address is a multiple of, at most 256
    */
   private record Shape(
-      int inputs, int outputs, int xStride, int outStride, Output output, int alignment) {}
+      Kind kind,
+      int inputs,
+      int outputs,
+      int xStride,
+      int outStride,
+      Output output,
+      int alignment) {}
 
   /** The library's descriptions of a shape; algorithms by the number of rows. */
   private record Plan(
@@ -190,17 +220,31 @@ public final class CublasLt implements AutoCloseable {
     this.name = name;
     this.workspace = workspace;
     this.f = new Functions(new Natives(name, library));
-    this.one = arena.allocateFrom(JAVA_FLOAT, 1);
     this.zero = arena.allocateFrom(JAVA_FLOAT, 0);
     this.handle = made("cublasLtCreate", () -> (int) f.create.invokeExact(number));
-    this.operation =
+  }
+
+  private long operation(Kind kind) {
+    Long known = operations.get(kind);
+    if (known != null) {
+      return known;
+    }
+    long made =
         made(
             "cublasLtMatmulDescCreate",
             () -> (int) f.descCreate.invokeExact(number, COMPUTE_32F, R_32F));
-    MemorySegment transpose = arena.allocateFrom(JAVA_INT, OP_T);
+    operations.put(kind, made);
+    set(made, "TRANSA", DESC_TRANSA, arena.allocateFrom(JAVA_INT, OP_T));
+    if (kind != Kind.BF16) {
+      set(made, "FAST_ACCUM", DESC_FAST_ACCUM, arena.allocateFrom(JAVA_BYTE, (byte) 1));
+    }
+    return made;
+  }
+
+  private void set(long operation, String name, int attribute, MemorySegment value) {
     call(
-        "cublasLtMatmulDescSetAttribute(TRANSA)",
-        () -> (int) f.descSet.invokeExact(operation, DESC_TRANSA, transpose, 4L));
+        () -> "cublasLtMatmulDescSetAttribute(" + name + ")",
+        () -> (int) f.descSet.invokeExact(operation, attribute, value, value.byteSize()));
   }
 
   /** Which library it is. */
@@ -225,7 +269,105 @@ public final class CublasLt implements AutoCloseable {
       Output output,
       Stream stream) {
     int alignment = alignment(x.address() | weight | out.address());
-    Shape shape = new Shape(inputs, outputs, x.stride(), out.stride(), output, alignment);
+    Shape shape =
+        new Shape(Kind.BF16, inputs, outputs, x.stride(), out.stride(), output, alignment);
+    multiply(shape, x, rows, weight, out, 1, stream);
+  }
+
+  /**
+   * out = factor · x · weightᵀ of FP8, summed by the matrix units and in float.
+   *
+   * @param x e4m3 [rows][inputs]; its stride counts such
+   * @param weight e4m3 [outputs][inputs], contiguous
+   * @param out [rows][outputs] of {@code output}; inputs and outputs are multiples of {@link
+   *     #FP8_ALIGNMENT}, as are addresses and strides in bytes
+   */
+  public void multiplyFp8(
+      Rows x,
+      int rows,
+      long weight,
+      int outputs,
+      int inputs,
+      Rows out,
+      Output output,
+      float factor,
+      Stream stream) {
+    multiply(
+        shape(Kind.FP8, x, weight, outputs, inputs, out, output),
+        x,
+        rows,
+        weight,
+        out,
+        factor,
+        stream);
+  }
+
+  /**
+   * As {@link #multiplyFp8}, and each row of the result times its scale.
+   *
+   * @param scales float [rows], on the device
+   * @param ones float [outputs], on the device, each 1
+   * @return false if this library cannot do that on this GPU: nothing was computed then
+   */
+  public boolean multiplyFp8Rows(
+      Rows x,
+      int rows,
+      long weight,
+      int outputs,
+      int inputs,
+      Rows out,
+      Output output,
+      float factor,
+      long scales,
+      long ones,
+      Stream stream) {
+    Shape shape = shape(Kind.FP8_ROWS, x, weight, outputs, inputs, out, output);
+    if (unscalable.contains(shape)) {
+      return false;
+    }
+    try {
+      scaleBy(ones, scales);
+      multiply(shape, x, rows, weight, out, factor, stream);
+      return true;
+    } catch (CudaException e) {
+      if (e.sticky()) {
+        throw e;
+      }
+      // Libraries before CUDA 12.9 have no such attribute, and GPUs other than Hopper no algorithm.
+      unscalable.add(shape);
+      return false;
+    }
+  }
+
+  private void scaleBy(long ones, long scales) {
+    boolean fresh = !operations.containsKey(Kind.FP8_ROWS);
+    long operation = operation(Kind.FP8_ROWS);
+    if (fresh) {
+      MemorySegment mode = arena.allocateFrom(JAVA_INT, OUTER_VEC_32F);
+      set(operation, "A_SCALE_MODE", DESC_A_SCALE_MODE, mode);
+      set(operation, "B_SCALE_MODE", DESC_B_SCALE_MODE, mode);
+    }
+    number.set(JAVA_LONG, 0, ones);
+    set(operation, "A_SCALE_POINTER", DESC_A_SCALE_POINTER, number);
+    number.set(JAVA_LONG, 0, scales);
+    set(operation, "B_SCALE_POINTER", DESC_B_SCALE_POINTER, number);
+  }
+
+  private static Shape shape(
+      Kind kind, Rows x, long weight, int outputs, int inputs, Rows out, Output output) {
+    int alignment = alignment(x.address() | weight | out.address());
+    if (alignment < FP8_ALIGNMENT || (inputs | outputs) % FP8_ALIGNMENT != 0) {
+      throw new IllegalArgumentException(
+          "%d x %d numbers at multiples of %d bytes: FP8 products want multiples of %d"
+              .formatted(outputs, inputs, alignment, FP8_ALIGNMENT));
+    }
+    return new Shape(kind, inputs, outputs, x.stride(), out.stride(), output, alignment);
+  }
+
+  private void multiply(
+      Shape shape, Rows x, int rows, long weight, Rows out, float factor, Stream stream) {
+    long operation = operation(shape.kind);
+    alpha.set(JAVA_FLOAT, 0, factor);
     Plan plan = plans.computeIfAbsent(shape, this::plan);
     setRows(plan, rows);
     MemorySegment algorithm = algorithm(plan, rows);
@@ -238,7 +380,7 @@ public final class CublasLt implements AutoCloseable {
                 f.matmul.invokeExact(
                     handle,
                     operation,
-                    one,
+                    alpha,
                     weight,
                     plan.weight,
                     x.address(),
@@ -260,10 +402,11 @@ public final class CublasLt implements AutoCloseable {
   }
 
   private Plan plan(Shape s) {
+    int type = s.kind == Kind.BF16 ? R_16BF : R_8F_E4M3;
     return new Plan(
         s,
-        layout(R_16BF, s.inputs, s.outputs, s.inputs),
-        layout(R_16BF, s.inputs, 1, s.xStride),
+        layout(type, s.inputs, s.outputs, s.inputs),
+        layout(type, s.inputs, 1, s.xStride),
         layout(s.output.type, s.outputs, 1, s.outStride),
         new HashMap<>());
   }
@@ -290,6 +433,7 @@ public final class CublasLt implements AutoCloseable {
     if (known != null) {
       return known;
     }
+    long operation = operation(plan.shape.kind);
     MemorySegment found = arena.allocate(HEURISTIC_BYTES, 8);
     MemorySegment count = arena.allocate(JAVA_INT);
     long preference =
@@ -385,7 +529,10 @@ public final class CublasLt implements AutoCloseable {
       }
     }
     plans.clear();
-    call("cublasLtMatmulDescDestroy", () -> (int) f.descDestroy.invokeExact(operation));
+    for (long operation : operations.values()) {
+      call("cublasLtMatmulDescDestroy", () -> (int) f.descDestroy.invokeExact(operation));
+    }
+    operations.clear();
     call("cublasLtDestroy", () -> (int) f.destroy.invokeExact(handle));
   }
 }

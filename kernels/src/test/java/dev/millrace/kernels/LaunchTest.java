@@ -63,19 +63,21 @@ class LaunchTest {
   void shouldStayWithinTheSharedMemoryOfEveryChip() {
     for (int headDim : AttentionKernels.HEAD_DIMS) {
       // 163 KB on sm_80, 227 KB on sm_90, of which the kernels' own variables take little.
-      assertThat(AttentionKernels.prefillShared(headDim)).isLessThan(160 << 10);
-      assertThat(AttentionKernels.decodeShared(headDim)).isLessThan(160 << 10);
-      // The warps' shares are put together where the pipelines were.
-      assertThat(AttentionKernels.decodeShared(headDim))
-          .isGreaterThanOrEqualTo(4 * 16 * headDim * Float.BYTES);
+      for (int bytes : new int[] {1, 2}) {
+        assertThat(AttentionKernels.prefillShared(headDim, bytes)).isLessThan(160 << 10);
+        assertThat(AttentionKernels.decodeShared(headDim, bytes)).isLessThan(160 << 10);
+        // The warps' shares are put together where the pipelines were.
+        assertThat(AttentionKernels.decodeShared(headDim, bytes))
+            .isGreaterThanOrEqualTo(4 * 16 * headDim * Float.BYTES);
+      }
     }
   }
 
   @Test
   void shouldRefuseHeadsThatThereIsNoKernelFor() {
-    assertThatThrownBy(() -> new AttentionKernels.Layer(0, 0, 4, 4, 80))
+    assertThatThrownBy(() -> new AttentionKernels.Layer(0, 0, 4, 4, 80, null))
         .hasMessageContaining("heads of 80 numbers");
-    assertThatThrownBy(() -> new AttentionKernels.Layer(0, 0, 6, 4, 64))
+    assertThatThrownBy(() -> new AttentionKernels.Layer(0, 0, 6, 4, 64, null))
         .hasMessageContaining("6 query heads cannot share 4 KV heads");
   }
 

@@ -205,6 +205,19 @@ public final class Settings {
           "cpu",
           "What computes: cpu, or cuda:N for the N-th GPU of the machine; worker --gpus sets it for"
               + " each of its processes.");
+  static final Setting DTYPE =
+      own(
+          "engine.dtype",
+          "auto",
+          "Format of linear layers: auto (as the checkpoint has them), bf16 (FP8 is widened; GPUs"
+              + " only), or fp8 (e4m3 weights and inputs, made from the checkpoint if it has"
+              + " others).");
+  static final Setting KV_DTYPE =
+      own(
+          "engine.kv.dtype",
+          "auto",
+          "Format of keys and values: auto (on a GPU what the checkpoint says, on the CPU f32),"
+              + " bf16 or fp8 (GPUs only), f32 (CPU only).");
   static final Setting THREADS =
       own("engine.threads", "0", Unit.COUNT, "Threads of the CPU backend; 0: one for each core.");
 

@@ -60,6 +60,8 @@ public final class WorkerConfig {
    * @param kvBlocks 0: as many as there is room for
    * @param threads that compute
    * @param device {@code cpu} or {@code cuda:N}
+   * @param dtype of linear layers; which there are the device says
+   * @param kvDtype of keys and values, likewise
    */
   public record EngineSettings(
       int maxSequences,
@@ -69,7 +71,9 @@ public final class WorkerConfig {
       double lowShare,
       int kvBlocks,
       int threads,
-      String device) {}
+      String device,
+      String dtype,
+      String kvDtype) {}
 
   /**
    * What happens to a prompt that the engine failed.
@@ -366,7 +370,9 @@ public final class WorkerConfig {
         real(Settings.LOW_SHARE, 0, 0.9),
         Settings.KV_BLOCKS.integer(values, 0, Integer.MAX_VALUE),
         threads == 0 ? Runtime.getRuntime().availableProcessors() : threads,
-        device());
+        device(),
+        Settings.DTYPE.text(values).toLowerCase(Locale.ROOT),
+        Settings.KV_DTYPE.text(values).toLowerCase(Locale.ROOT));
   }
 
   private String device() {

@@ -69,6 +69,31 @@ public interface Backend extends AutoCloseable {
   KvCache kvCache(List<Integer> kvHeads, int headDim, int blocks);
 
   /**
+   * As {@link #kvCache(List, int, int)}, in FP8.
+   *
+   * @param scales of each layer
+   * @throws UnsupportedOperationException if this backend has no such cache
+   */
+  default KvCache fp8KvCache(List<Integer> kvHeads, int headDim, int blocks, List<KvScale> scales) {
+    throw new UnsupportedOperationException(
+        "this backend keeps keys and values as it computes with them, not in FP8");
+  }
+
+  /**
+   * Where an operation is to put what linear layers read, so that it is there as they multiply it.
+   * Good for one result, until the next one is put into another such tensor.
+   *
+   * @param room where the result would go otherwise
+   * @param readers all layers that read it
+   * @return an argument for {@code out} of {@link #rmsNorm}, {@link #addRmsNorm}, {@link
+   *     #attention} or {@link #gateUp}, and then for {@code x} of {@link #linear}, {@link #qkv} or
+   *     {@link #gateUp}; nothing else
+   */
+  default Tensor inputOf(Tensor room, Weight... readers) {
+    return room;
+  }
+
+  /**
    * Brings a batch to the device.
    *
    * @param previous what the step before drew, for {@link Batch#tokenFrom}; null if there is none
@@ -126,11 +151,15 @@ public interface Backend extends AutoCloseable {
     }
   }
 
-  /** Gate and up projections over one input, then {@code gate.out = silu(gate) · up}. */
-  default void gateUp(Tensor x, int rows, Projection gate, Projection up) {
+  /**
+   * Gate and up projections over one input, then {@code out = silu(gate) · up}.
+   *
+   * @param out may be {@code gate.out}
+   */
+  default void gateUp(Tensor x, int rows, Projection gate, Projection up, Tensor out) {
     linear(x, rows, gate.weight, gate.bias, gate.out);
     linear(x, rows, up.weight, up.bias, up.out);
-    siluMul(gate.out, up.out, rows, gate.out);
+    siluMul(gate.out, up.out, rows, out);
   }
 
   // For measurements.

@@ -1,5 +1,7 @@
 package dev.millrace.inference.backend;
 
+import dev.millrace.inference.checkpoint.E4m3;
+import dev.millrace.inference.checkpoint.Quantization;
 import dev.millrace.inference.checkpoint.WeightData;
 import dev.millrace.inference.checkpoint.WeightFormat;
 import java.lang.foreign.Arena;
@@ -7,6 +9,7 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 import java.util.stream.LongStream;
+import org.jspecify.annotations.Nullable;
 
 /**
  * Made-up numbers, made on the host. The number at an index depends on the seed and the index
@@ -27,14 +30,21 @@ public final class RandomNumbers {
    * A matrix in memory that goes when nothing refers to it any more.
    *
    * @param spread numbers lie in [-spread, spread]
-   * @throws IllegalArgumentException for a format that this cannot write
    */
   public static WeightData matrix(
       int rows, int columns, WeightFormat format, float spread, long seed) {
     long count = (long) rows * columns;
     MemorySegment data = Arena.ofAuto().allocate(format.bytes(count), 64);
     fill(data, count, format, spread, seed);
-    return new WeightData("random", format, new int[] {rows, columns}, data);
+    return new WeightData(
+        "random", format, new int[] {rows, columns}, data, quantization(format, spread));
+  }
+
+  /** Of made-up numbers in FP8: the largest is the largest of e4m3. */
+  public static @Nullable Quantization quantization(WeightFormat format, float spread) {
+    return format == WeightFormat.F8_E4M3
+        ? new Quantization(E4m3.scale(spread), Quantization.PER_ROW)
+        : null;
   }
 
   /** Numbers in [-1, 1). */
@@ -54,7 +64,7 @@ public final class RandomNumbers {
             chunk -> {
               long end = Math.min(count, (chunk + 1) * CHUNK);
               for (long i = chunk * CHUNK; i < end; i++) {
-                put(data, i, format, at(seed, i) * spread);
+                put(data, i, format, at(seed, i), spread);
               }
             });
   }
@@ -64,12 +74,14 @@ public final class RandomNumbers {
     return (mix(seed + (index + 1) * GOLDEN) >> 40) * 0x1p-23f;
   }
 
-  private static void put(MemorySegment data, long index, WeightFormat format, float value) {
+  private static void put(
+      MemorySegment data, long index, WeightFormat format, float number, float spread) {
+    float value = number * spread;
     switch (format) {
       case BF16 -> data.set(SHORT, index * 2, bf16(value));
       case F16 -> data.set(SHORT, index * 2, Float.floatToFloat16(value));
       case F32 -> data.set(FLOAT, index * 4, value);
-      default -> throw new IllegalArgumentException("no random numbers are made of " + format);
+      case F8_E4M3 -> data.set(ValueLayout.JAVA_BYTE, index, E4m3.encode(number * E4m3.MAX));
     }
   }
 

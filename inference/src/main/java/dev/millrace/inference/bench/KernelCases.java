@@ -4,6 +4,8 @@ import dev.millrace.inference.api.SamplingParams;
 import dev.millrace.inference.backend.Backend;
 import dev.millrace.inference.backend.Backend.Projection;
 import dev.millrace.inference.backend.KvCache;
+import dev.millrace.inference.backend.KvFormat;
+import dev.millrace.inference.backend.KvScale;
 import dev.millrace.inference.backend.RandomNumbers;
 import dev.millrace.inference.backend.Rotary;
 import dev.millrace.inference.backend.Step;
@@ -35,13 +37,15 @@ public final class KernelCases {
 
   private final ModelConfig config;
   private final WeightFormat format;
+  private final KvFormat kv;
   private final int kvHeads;
   private final int width;
   private final List<KernelCase> cases = new ArrayList<>();
 
-  private KernelCases(ModelConfig config, WeightFormat format) {
+  private KernelCases(ModelConfig config, WeightFormat format, KvFormat kv) {
     this.config = config;
     this.format = format;
+    this.kv = kv;
     this.kvHeads = config.kvHeads().stream().filter(n -> n > 0).findFirst().orElse(0);
     this.width =
         config.blocks().stream()
@@ -71,9 +75,14 @@ public final class KernelCases {
     }
   }
 
-  /** All of them for a model; without attention's where it has none, and so on. */
-  public static List<KernelCase> of(ModelConfig config, WeightFormat format, Sizes sizes) {
-    KernelCases all = new KernelCases(config, format);
+  /**
+   * All of them for a model; without attention's where it has none, and so on.
+   *
+   * @param format of linear layers; of FP8 what they read is rounded where it is made
+   */
+  public static List<KernelCase> of(
+      ModelConfig config, WeightFormat format, KvFormat kv, Sizes sizes) {
+    KernelCases all = new KernelCases(config, format, kv);
     for (int rows : sizes.rows()) {
       all.ofRows(rows);
     }
@@ -89,15 +98,18 @@ public final class KernelCases {
     add("rmsNorm", h, (b, sets) -> norm(b, sets, rows, false));
     add("addRmsNorm", h, (b, sets) -> norm(b, sets, rows, true));
     add("add", h, (b, sets) -> add(b, sets, rows));
-    linear("linear o", rows, queries, hidden);
-    linear("linear output", rows, hidden, config.vocabSize());
+    linear("linear o", rows, queries, hidden, format, true);
+    if (format == WeightFormat.F8_E4M3) {
+      linear("linear o, bf16 in", rows, queries, hidden, format, false);
+    }
+    linear("linear output", rows, hidden, config.vocabSize(), unquantised(), false);
     if (kvHeads > 0) {
       int kv = kvHeads * config.headDim();
       together("qkv", rows, List.of(queries, kv, kv));
       add("ropeAndStore", rows + " tokens", (b, sets) -> rope(b, sets, rows));
     }
     if (width > 0) {
-      linear("linear down", rows, width, hidden);
+      linear("linear down", rows, width, hidden, format, true);
       together("gateUp", rows, List.of(width, width));
       add("siluMul", rows + " x " + width, (b, sets) -> silu(b, sets, rows));
     }
@@ -144,13 +156,23 @@ public final class KernelCases {
     return tensor;
   }
 
+  /** Of embedding and output, which FP8 leaves alone. */
+  private WeightFormat unquantised() {
+    return format == WeightFormat.F8_E4M3 ? WeightFormat.BF16 : format;
+  }
+
   private Weight weight(Backend backend, int rows, int columns, int seed) {
+    return weight(backend, rows, columns, format, seed);
+  }
+
+  private static Weight weight(
+      Backend backend, int rows, int columns, WeightFormat format, int seed) {
     return backend.randomWeight(rows, columns, format, (float) Math.sqrt(3.0 / columns), seed);
   }
 
   private Prepared embed(Backend b, int sets, int rows) {
     int n = config.hiddenSize();
-    List<Weight> tables = each(sets, i -> weight(b, rows, n, i));
+    List<Weight> tables = each(sets, i -> weight(b, rows, n, unquantised(), i));
     List<Tensor> outs = each(sets, i -> b.tensor(rows, n));
     Batch batch = batch(b, 1, rows, rows);
     List<Integer> order = each(rows, i -> i);
@@ -159,7 +181,7 @@ public final class KernelCases {
       batch.tokens[t] = order.get(t);
     }
     Step step = b.begin(batch, null);
-    double bytes = format.bytes((long) rows * n) + activations(outs.getFirst(), rows);
+    double bytes = unquantised().bytes((long) rows * n) + activations(outs.getFirst(), rows);
     return new Prepared(bytes(bytes), i -> b.embed(step, tables.get(i), outs.get(i)));
   }
 
@@ -170,8 +192,10 @@ public final class KernelCases {
     Tensor weight = b.vector(new WeightData("norm", WeightFormat.F32, new int[] {n}, numbers));
     List<Tensor> xs = each(sets, i -> tensor(b, rows, n, i));
     List<Tensor> ys = each(add ? sets : 0, i -> tensor(b, rows, n, ~i));
-    List<Tensor> outs = each(sets, i -> b.tensor(rows, n));
-    double bytes = (add ? 4 : 2) * activations(outs.getFirst(), rows);
+    Weight reader = weight(b, 16, n, 1);
+    List<Tensor> outs = each(sets, i -> b.inputOf(b.tensor(rows, n), reader));
+    double bytes =
+        (add ? 3 : 1) * activations(xs.getFirst(), rows) + activations(outs.getFirst(), rows);
     float epsilon = config.rmsNormEps();
     return new Prepared(
         bytes(bytes),
@@ -195,19 +219,36 @@ public final class KernelCases {
   private Prepared silu(Backend b, int sets, int rows) {
     List<Tensor> gates = each(sets, i -> tensor(b, rows, width, i));
     List<Tensor> ups = each(sets, i -> tensor(b, rows, width, ~i));
-    List<Tensor> outs = each(sets, i -> b.tensor(rows, width));
+    Weight reader = weight(b, 16, width, 1);
+    List<Tensor> outs = each(sets, i -> b.inputOf(b.tensor(rows, width), reader));
     return new Prepared(
-        bytes(3 * activations(outs.getFirst(), rows)),
+        bytes(2 * activations(ups.getFirst(), rows) + activations(outs.getFirst(), rows)),
         i -> b.siluMul(gates.get(i), ups.get(i), rows, outs.get(i)));
   }
 
-  private void linear(String name, int rows, int inputs, int outputs) {
+  /** What layers like this one read, of made-up numbers. */
+  private static Tensor input(Backend b, int rows, Weight layer) {
+    int n = layer.columns();
+    Tensor x = tensor(b, rows, n, 1);
+    Tensor input = b.inputOf(x, layer);
+    if (input != x) {
+      // Rounded by whatever rounds: the numbers do not matter.
+      b.siluMul(x, x, rows, input);
+    }
+    return input;
+  }
+
+  /**
+   * @param made whether its input is as the operation before it makes it for this layer
+   */
+  private void linear(
+      String name, int rows, int inputs, int outputs, WeightFormat format, boolean made) {
     add(
         name,
         "%d x %d x %d".formatted(rows, inputs, outputs),
         (b, sets) -> {
-          Tensor x = tensor(b, rows, inputs, 1);
-          List<Weight> weights = each(sets, i -> weight(b, outputs, inputs, i));
+          List<Weight> weights = each(sets, i -> weight(b, outputs, inputs, format, i));
+          Tensor x = made ? input(b, rows, weights.getFirst()) : tensor(b, rows, inputs, 1);
           Tensor out = b.tensor(rows, outputs);
           return new Prepared(
               product(weights.getFirst(), activations(x, rows) + activations(out, rows), rows),
@@ -227,8 +268,9 @@ public final class KernelCases {
         name,
         "%d x %d x %s".formatted(rows, inputs, outputs),
         (b, sets) -> {
-          Tensor x = tensor(b, rows, inputs, 1);
-          List<Tensor> outs = each(outputs.size(), i -> b.tensor(rows, outputs.get(i)));
+          Tensor x = input(b, rows, weight(b, 16, inputs, 1));
+          List<Tensor> outs =
+              b.sideBySide(rows, outputs.stream().mapToInt(Integer::intValue).toArray());
           List<List<Projection>> all =
               each(
                   sets,
@@ -254,7 +296,7 @@ public final class KernelCases {
                 if (p.size() == 3) {
                   b.qkv(x, rows, p.get(0), p.get(1), p.get(2));
                 } else {
-                  b.gateUp(x, rows, p.get(0), p.get(1));
+                  b.gateUp(x, rows, p.get(0), p.get(1), p.get(0).out());
                 }
               });
         });
@@ -262,8 +304,11 @@ public final class KernelCases {
 
   /** A layer of the cache for each set, as in a model. */
   private KvCache cache(Backend b, int sets, Batch batch) {
-    return b.kvCache(
-        Collections.nCopies(sets, kvHeads), config.headDim(), batch.sequences * batch.maxBlocks);
+    List<Integer> layers = Collections.nCopies(sets, kvHeads);
+    int blocks = batch.sequences * batch.maxBlocks;
+    return kv == KvFormat.FP8
+        ? b.fp8KvCache(layers, config.headDim(), blocks, Collections.nCopies(sets, KvScale.NONE))
+        : b.kvCache(layers, config.headDim(), blocks);
   }
 
   private Rotary rotary() {

@@ -22,6 +22,7 @@ import java.util.TreeMap;
 public final class Checkpoint implements AutoCloseable {
   private static final String SINGLE = "model.safetensors";
   private static final String INDEX = "model.safetensors.index.json";
+  private static final String WEIGHT = ".weight";
 
   private final Path folder;
   private final Arena arena;
@@ -118,10 +119,10 @@ public final class Checkpoint implements AutoCloseable {
   }
 
   /**
-   * A tensor that must be there with this shape.
+   * A tensor that must be there with this shape; one of FP8 with its scales.
    *
    * @throws InvalidCheckpointException if it is missing, of another shape, or in a format that
-   *     {@link WeightFormat} does not know
+   *     {@link WeightFormat} does not know, or if it has no scales
    */
   public WeightData tensor(String name, int... shape) {
     Place place = tensors.get(name);
@@ -144,7 +145,45 @@ public final class Checkpoint implements AutoCloseable {
           "%s: tensor %s is stored as %s; this version reads %s: use a checkpoint in one of these"
               .formatted(place.file, name, entry.dtype(), WeightFormat.names()));
     }
-    return new WeightData(name, format, shape, entry.data());
+    Quantization quantization = format == WeightFormat.F8_E4M3 ? quantization(name) : null;
+    return new WeightData(name, format, shape, entry.data(), quantization);
+  }
+
+  /** Of the matrix NAME.weight: the scales NAME.weight_scale and NAME.input_scale. */
+  private Quantization quantization(String name) {
+    String module =
+        name.endsWith(WEIGHT) ? name.substring(0, name.length() - WEIGHT.length()) : name;
+    return new Quantization(scale(module + ".weight_scale"), scale(module + ".input_scale"));
+  }
+
+  /**
+   * A tensor of one number that others are multiplied by.
+   *
+   * @throws InvalidCheckpointException if it is missing, not one number, or not above 0
+   */
+  public float scale(String name) {
+    Place place = tensors.get(name);
+    if (place == null) {
+      throw new InvalidCheckpointException(
+          "%s has no tensor %s, which FP8 weights need: %s"
+              .formatted(
+                  folder, name, "a shard is missing, or they were quantised in another way"));
+    }
+    long[] shape = place.entry.shape();
+    WeightFormat format = WeightFormat.ofDtype(place.entry.dtype());
+    boolean one = Arrays.stream(shape).allMatch(n -> n == 1);
+    if (!one || format == null || format == WeightFormat.F8_E4M3) {
+      throw new InvalidCheckpointException(
+          "%s: the scale %s is %s %s; this version reads one number of F32, BF16 or F16"
+              .formatted(place.file, name, place.entry.dtype(), Arrays.toString(shape)));
+    }
+    float scale = format.decode(place.entry.data(), 0);
+    if (!(scale > 0 && Float.isFinite(scale))) {
+      throw new InvalidCheckpointException(
+          "%s: the scale %s is %s, it must be above 0: the checkpoint is damaged"
+              .formatted(place.file, name, scale));
+    }
+    return scale;
   }
 
   /** Unmaps the files: no {@link WeightData} of this checkpoint may be used after it. */

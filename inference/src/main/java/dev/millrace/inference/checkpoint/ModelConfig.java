@@ -13,6 +13,7 @@ import java.util.List;
  * @param maxContext most tokens of a sequence
  * @param tiedEmbeddings the output layer is the embedding table
  * @param tokens ids with a meaning of their own
+ * @param quantization how the weights were quantised
  */
 public record ModelConfig(
     String architecture,
@@ -25,7 +26,8 @@ public record ModelConfig(
     boolean tiedEmbeddings,
     RopeConfig rope,
     List<BlockConfig> blocks,
-    SpecialTokens tokens) {
+    SpecialTokens tokens,
+    QuantizationConfig quantization) {
   public ModelConfig {
     blocks = List.copyOf(blocks);
   }
@@ -54,7 +56,8 @@ public record ModelConfig(
   }
 
   /**
-   * Reads {@code config.json} and, where there is one, {@code generation_config.json}.
+   * Reads {@code config.json} and, where there are, {@code generation_config.json} and {@code
+   * hf_quant_config.json}.
    *
    * @throws InvalidCheckpointException if something is missing, malformed or not supported
    */
@@ -65,7 +68,7 @@ public record ModelConfig(
   /**
    * As {@link #read}, where {@code config.json} goes by another name.
    *
-   * @param file of that content; {@code generation_config.json} is looked for beside it
+   * @param file of that content; the others are looked for beside it
    */
   public static ModelConfig readFile(Path file) {
     return new ModelConfigReader(file).read();

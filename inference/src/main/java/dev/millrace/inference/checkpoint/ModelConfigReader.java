@@ -10,7 +10,7 @@ import java.util.Collection;
 import java.util.LinkedHashSet;
 import java.util.List;
 
-/** Turns config.json and generation_config.json into a {@link ModelConfig}. */
+/** Turns config.json and what lies beside it into a {@link ModelConfig}. */
 final class ModelConfigReader {
   private static final String LLAMA = "LlamaForCausalLM";
   private static final String NEMOTRON_NAS = "DeciLMForCausalLM";
@@ -29,7 +29,6 @@ final class ModelConfigReader {
 
   ModelConfig read() {
     String architecture = architecture();
-    refuse("quantization_config", "unquantised weights");
     if (config.has("hidden_act") && !config.text("hidden_act").equals("silu")) {
       throw config.unsupported("hidden_act", "silu");
     }
@@ -50,7 +49,8 @@ final class ModelConfigReader {
         config.flag("tie_word_embeddings", false),
         rope(maxContext),
         architecture.equals(LLAMA) ? llama(blocks, heads) : nemotronNas(blocks, heads, hidden),
-        specialTokens(vocab));
+        specialTokens(vocab),
+        QuantizationConfig.read(config, file));
   }
 
   private String architecture() {
@@ -274,12 +274,6 @@ final class ModelConfigReader {
         throw object.bad(key, "a token id, or an array of them, from 0 to " + (vocab - 1));
       }
       ids.add(id.intValue());
-    }
-  }
-
-  private void refuse(String key, String supported) {
-    if (config.has(key)) {
-      throw config.unsupported(key, supported);
     }
   }
 

@@ -2,6 +2,7 @@ package dev.millrace.inference.checkpoint;
 
 import java.lang.foreign.MemorySegment;
 import java.util.Arrays;
+import org.jspecify.annotations.Nullable;
 
 /**
  * A tensor of a checkpoint, still on disk: {@code data} is mapped memory that the {@link
@@ -11,9 +12,18 @@ import java.util.Arrays;
  * @param shape [rows, columns] of a matrix, [length] of a vector; row-major
  * @param data little-endian numbers, exactly as many bytes as shape and format need; at any byte
  *     alignment
+ * @param quantization of a matrix of {@link WeightFormat#F8_E4M3}, null of all others
  */
-public record WeightData(String name, WeightFormat format, int[] shape, MemorySegment data) {
+public record WeightData(
+    String name,
+    WeightFormat format,
+    int[] shape,
+    MemorySegment data,
+    @Nullable Quantization quantization) {
   public WeightData {
+    if ((format == WeightFormat.F8_E4M3) != (quantization != null)) {
+      throw new IllegalArgumentException(name + " is " + format + ", its scales " + quantization);
+    }
     long elements = 1;
     for (int n : shape) {
       elements = Math.multiplyExact(elements, n);
@@ -26,6 +36,11 @@ public record WeightData(String name, WeightFormat format, int[] shape, MemorySe
     }
   }
 
+  /** Numbers that are what they are, without a scale. */
+  public WeightData(String name, WeightFormat format, int[] shape, MemorySegment data) {
+    this(name, format, shape, data, null);
+  }
+
   /** First dimension: outputs of a linear layer. */
   public int rows() {
     return shape[0];
@@ -36,12 +51,18 @@ public record WeightData(String name, WeightFormat format, int[] shape, MemorySe
     return shape.length == 1 ? 1 : shape[1];
   }
 
-  /** All numbers, decoded one by one. */
+  /** What a decoded number is multiplied by. */
+  public float scale() {
+    return quantization == null ? 1 : quantization.scale();
+  }
+
+  /** All numbers, decoded one by one, times their scale. */
   public float[] decode() {
     long elements = (long) rows() * columns();
     float[] out = new float[Math.toIntExact(elements)];
+    float scale = scale();
     for (int i = 0; i < out.length; i++) {
-      out[i] = format.decode(data, i);
+      out[i] = format.decode(data, i) * scale;
     }
     return out;
   }

@@ -32,6 +32,13 @@ public enum WeightFormat {
     public float decode(MemorySegment data, long index) {
       return data.get(FLOAT, index * 4);
     }
+  },
+  /** {@link E4m3}, without the scale that goes with it. */
+  F8_E4M3(1) {
+    @Override
+    public float decode(MemorySegment data, long index) {
+      return E4m3.decode(data.get(ValueLayout.JAVA_BYTE, index));
+    }
   };
 
   // Safetensors are little-endian, and their data may begin at any byte.
@@ -64,7 +71,7 @@ public enum WeightFormat {
     return null;
   }
 
-  /** The names for messages: {@code BF16, F16, F32}. */
+  /** The names for messages: {@code BF16, F16, F32, F8_E4M3}. */
   public static String names() {
     return Arrays.stream(values()).map(Enum::name).collect(Collectors.joining(", "));
   }

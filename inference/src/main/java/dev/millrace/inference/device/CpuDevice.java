@@ -1,11 +1,13 @@
 package dev.millrace.inference.device;
 
 import dev.millrace.inference.backend.Backend;
+import dev.millrace.inference.backend.KvFormat;
 import dev.millrace.inference.backend.cpu.CpuBackend;
 import dev.millrace.inference.backend.cpu.CpuRunner;
 import dev.millrace.inference.checkpoint.WeightFormat;
 import dev.millrace.inference.model.ModelRunner;
 import dev.millrace.inference.model.ModelSource;
+import dev.millrace.inference.model.Precision;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
@@ -13,21 +15,24 @@ import java.util.Locale;
 /** What the CPU backend can do, and how it is opened. */
 final class CpuDevice {
   static final String NAME = "cpu";
-  private static final List<String> WEIGHTS = List.of("bf16", "f16", "f32");
+  private static final List<String> WEIGHTS = List.of("bf16", "f16", "f32", DeviceOptions.FP8);
   private static final List<String> KEYS_AND_VALUES = List.of("f32");
 
   private CpuDevice() {}
 
   static ModelRunner open(Path folder, DeviceOptions options) {
     check(options);
-    if (!options.dtype().equals(DeviceOptions.AUTO)) {
+    boolean fp8 = options.dtype().equals(DeviceOptions.FP8);
+    if (!fp8 && !options.dtype().equals(DeviceOptions.AUTO)) {
       throw new UnsupportedOperationException(
-          "the cpu backend reads the weights of a checkpoint as they are and cannot make "
+          "the cpu backend reads the weights of a checkpoint as they are or makes fp8 of them, but"
+              + " cannot make "
               + options.dtype()
-              + " of them: leave dtype at "
+              + ": leave dtype at "
               + DeviceOptions.AUTO);
     }
-    return CpuRunner.open(folder, runner(options));
+    Precision precision = fp8 ? Precision.FP8 : Precision.AS_STORED;
+    return CpuRunner.open(new ModelSource.Folder(folder, precision), runner(options));
   }
 
   static ModelRunner openRandom(Path config, long seed, DeviceOptions options) {
@@ -42,9 +47,17 @@ final class CpuDevice {
   /** Of made-up weights; bf16 unless another is asked for. */
   static WeightFormat format(DeviceOptions options) {
     check(options);
-    return options.dtype().equals(DeviceOptions.AUTO)
-        ? WeightFormat.BF16
-        : WeightFormat.valueOf(options.dtype().toUpperCase(Locale.ROOT));
+    return switch (options.dtype()) {
+      case DeviceOptions.AUTO -> WeightFormat.BF16;
+      case DeviceOptions.FP8 -> WeightFormat.F8_E4M3;
+      default -> WeightFormat.valueOf(options.dtype().toUpperCase(Locale.ROOT));
+    };
+  }
+
+  /** Its own, whatever is asked for that it has. */
+  static KvFormat kvFormat(DeviceOptions options) {
+    check(options);
+    return KvFormat.NATIVE;
   }
 
   private static void check(DeviceOptions options) {
@@ -52,16 +65,8 @@ final class CpuDevice {
       throw new UnsupportedOperationException(
           "there is one CPU: the device is cpu, not cpu:" + options.number());
     }
-    oneOf("weights", "dtype", options.dtype(), WEIGHTS);
-    oneOf("keys and values", "kv-dtype", options.kvDtype(), KEYS_AND_VALUES);
-  }
-
-  private static void oneOf(String what, String name, String asked, List<String> known) {
-    if (!asked.equals(DeviceOptions.AUTO) && !known.contains(asked)) {
-      throw new UnsupportedOperationException(
-          "the cpu backend has no %s of %s: %s is one of %s, %s"
-              .formatted(what, asked, name, DeviceOptions.AUTO, String.join(", ", known)));
-    }
+    DeviceOptions.oneOf(NAME, "weights", "dtype", options.dtype(), WEIGHTS);
+    DeviceOptions.oneOf(NAME, "keys and values", "kv-dtype", options.kvDtype(), KEYS_AND_VALUES);
   }
 
   private static CpuRunner.Options runner(DeviceOptions options) {

@@ -1,6 +1,7 @@
 package dev.millrace.inference.device;
 
 import java.nio.file.Path;
+import java.util.List;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
@@ -33,6 +34,9 @@ public record DeviceOptions(
     boolean warmUp) {
   /** Leaves a format to checkpoint and backend. */
   public static final String AUTO = "auto";
+
+  /** e4m3: of weights with what they multiply, or of keys and values. */
+  public static final String FP8 = "fp8";
 
   private static final Pattern NAME = Pattern.compile("(cpu|cuda)(?::([0-9]{1,4}))?");
   private static final int MAX_TOKENS = 2048;
@@ -129,5 +133,14 @@ public record DeviceOptions(
         maxSequences,
         libraries,
         warm);
+  }
+
+  /** Refuses a format that a backend does not have; the message lists those it has. */
+  static void oneOf(String backend, String what, String name, String asked, List<String> known) {
+    if (!asked.equals(AUTO) && !known.contains(asked)) {
+      throw new UnsupportedOperationException(
+          "the %s backend has no %s of %s: %s is one of %s, %s"
+              .formatted(backend, what, asked, name, AUTO, String.join(", ", known)));
+    }
   }
 }

@@ -1,6 +1,7 @@
 package dev.millrace.inference.device;
 
 import dev.millrace.inference.backend.Backend;
+import dev.millrace.inference.backend.KvFormat;
 import dev.millrace.inference.checkpoint.WeightFormat;
 import dev.millrace.inference.model.ModelRunner;
 import java.nio.file.Path;
@@ -47,6 +48,20 @@ public final class Devices {
   public static WeightFormat randomFormat(DeviceOptions options) {
     return switch (options.backend()) {
       case CpuDevice.NAME -> CpuDevice.format(options);
+      case CudaDevice.NAME -> CudaDevice.format(options);
+      default -> throw unknown(options.backend());
+    };
+  }
+
+  /**
+   * What {@link DeviceOptions#kvDtype} makes of keys and values where no checkpoint has a say.
+   *
+   * @throws UnsupportedOperationException if the backend has no such cache
+   */
+  public static KvFormat kvFormat(DeviceOptions options) {
+    return switch (options.backend()) {
+      case CpuDevice.NAME -> CpuDevice.kvFormat(options);
+      case CudaDevice.NAME -> CudaDevice.kvFormat(options);
       default -> throw unknown(options.backend());
     };
   }

@@ -3,6 +3,7 @@ package dev.millrace.inference.model;
 import dev.millrace.inference.backend.Backend;
 import dev.millrace.inference.backend.Backend.Projection;
 import dev.millrace.inference.backend.KvCache;
+import dev.millrace.inference.backend.KvFormat;
 import dev.millrace.inference.backend.Rotary;
 import dev.millrace.inference.backend.Step;
 import dev.millrace.inference.backend.Tensor;
@@ -48,8 +49,11 @@ final class LlamaModel implements Model {
   }
 
   @Override
-  public KvCache kvCache(int blocks) {
-    return backend.kvCache(config.kvHeads(), config.headDim(), blocks);
+  public KvCache kvCache(int blocks, KvFormat format) {
+    List<Integer> kvHeads = config.kvHeads();
+    return format == KvFormat.FP8
+        ? backend.fp8KvCache(kvHeads, config.headDim(), blocks, weights.kvScales())
+        : backend.kvCache(kvHeads, config.headDim(), blocks);
   }
 
   @Override
@@ -103,38 +107,46 @@ final class LlamaModel implements Model {
   private void attention(Step step, LlamaWorkspace w, Heads heads, KvCache cache, int layer) {
     int rows = step.tokens();
     Qkv qkv = w.qkv(layer);
-    norm(step, w, heads.norm());
+    Weight o = heads.o().weight();
+    Tensor normed =
+        backend.inputOf(w.normed, heads.q().weight(), heads.k().weight(), heads.v().weight());
+    norm(step, w, heads.norm(), normed);
     backend.qkv(
-        w.normed, rows, heads.q().into(qkv.q()), heads.k().into(qkv.k()), heads.v().into(qkv.v()));
+        normed, rows, heads.q().into(qkv.q()), heads.k().into(qkv.k()), heads.v().into(qkv.v()));
     backend.ropeAndStore(step, rotary, qkv.q(), qkv.k(), qkv.v(), cache, layer);
-    backend.attention(step, qkv.q(), cache, layer, w.attended);
-    backend.linear(w.attended, rows, heads.o().weight(), heads.o().bias(), w.delta);
+    Tensor attended = backend.inputOf(w.attended, o);
+    backend.attention(step, qkv.q(), cache, layer, attended);
+    backend.linear(attended, rows, o, heads.o().bias(), w.delta);
     w.deltaPending = true;
   }
 
   private void feedForward(Step step, LlamaWorkspace w, SwiGlu swiGlu, int layer) {
     int rows = step.tokens();
     GateUp gateUp = w.gateUp(layer);
+    Weight down = swiGlu.down().weight();
+    Tensor normed = backend.inputOf(w.normed, swiGlu.gate().weight(), swiGlu.up().weight());
+    norm(step, w, swiGlu.norm(), normed);
+    Tensor gated = backend.inputOf(gateUp.gate(), down);
     Projection gate = swiGlu.gate().into(gateUp.gate());
-    norm(step, w, swiGlu.norm());
-    backend.gateUp(w.normed, rows, gate, swiGlu.up().into(gateUp.up()));
-    backend.linear(gate.out(), rows, swiGlu.down().weight(), swiGlu.down().bias(), w.delta);
+    backend.gateUp(normed, rows, gate, swiGlu.up().into(gateUp.up()), gated);
+    backend.linear(gated, rows, down, swiGlu.down().bias(), w.delta);
     w.deltaPending = true;
   }
 
   private void matrix(Step step, LlamaWorkspace w, Matrix matrix) {
-    norm(step, w, matrix.norm());
-    backend.linear(w.normed, step.tokens(), matrix.weight(), null, w.delta);
+    Tensor normed = backend.inputOf(w.normed, matrix.weight());
+    norm(step, w, matrix.norm(), normed);
+    backend.linear(normed, step.tokens(), matrix.weight(), null, w.delta);
     w.deltaPending = true;
   }
 
   /** normed = rmsNorm(state + what the part before left). */
-  private void norm(Step step, LlamaWorkspace w, Tensor weight) {
+  private void norm(Step step, LlamaWorkspace w, Tensor weight, Tensor normed) {
     int rows = step.tokens();
     if (w.deltaPending) {
-      backend.addRmsNorm(w.state, w.delta, rows, weight, config.rmsNormEps(), w.normed);
+      backend.addRmsNorm(w.state, w.delta, rows, weight, config.rmsNormEps(), normed);
     } else {
-      backend.rmsNorm(w.state, rows, weight, config.rmsNormEps(), w.normed);
+      backend.rmsNorm(w.state, rows, weight, config.rmsNormEps(), normed);
     }
   }
 

@@ -1,6 +1,7 @@
 package dev.millrace.inference.model;
 
 import dev.millrace.inference.backend.Backend.Projection;
+import dev.millrace.inference.backend.KvScale;
 import dev.millrace.inference.backend.Tensor;
 import dev.millrace.inference.backend.Weight;
 import dev.millrace.inference.checkpoint.BlockConfig;
@@ -26,7 +27,8 @@ record LlamaWeights(Weight embedding, List<Block> blocks, Tensor norm, Weight ou
     }
   }
 
-  record Heads(Tensor norm, Layer q, Layer k, Layer v, Layer o) implements AttentionPart {}
+  record Heads(Tensor norm, Layer q, Layer k, Layer v, Layer o, KvScale kvScale)
+      implements AttentionPart {}
 
   record SwiGlu(Tensor norm, Layer gate, Layer up, Layer down) implements FeedForwardPart {}
 
@@ -43,7 +45,7 @@ record LlamaWeights(Weight embedding, List<Block> blocks, Tensor norm, Weight ou
     List<Weight> body = new ArrayList<>();
     for (Block block : blocks) {
       switch (block.attention) {
-        case Heads(Tensor unused, Layer q, Layer k, Layer v, Layer o) ->
+        case Heads(Tensor unused, Layer q, Layer k, Layer v, Layer o, KvScale alsoUnused) ->
             body.addAll(List.of(q.weight, k.weight, v.weight, o.weight));
         case Matrix matrix -> body.add(matrix.weight);
         case Absent absent -> {}
@@ -56,6 +58,13 @@ record LlamaWeights(Weight embedding, List<Block> blocks, Tensor norm, Weight ou
       }
     }
     return body;
+  }
+
+  /** Of each block; those without attention have none to use. */
+  List<KvScale> kvScales() {
+    return blocks.stream()
+        .map(b -> b.attention instanceof Heads heads ? heads.kvScale : KvScale.NONE)
+        .toList();
   }
 
   private record Loader(ModelConfig config, WeightSource source) {
@@ -86,16 +95,23 @@ record LlamaWeights(Weight embedding, List<Block> blocks, Tensor norm, Weight ou
       return switch (attention) {
         case BlockConfig.Attention.Absent absent -> new Absent();
         case BlockConfig.Attention.Linear linear ->
-            new Matrix(vector(norm, hidden), matrix(self + "linear_attn.weight", hidden, hidden));
+            new Matrix(
+                vector(norm, hidden), layer(self + "linear_attn", hidden, hidden, false).weight);
         case BlockConfig.Attention.Heads heads -> {
           int q = config.heads() * config.headDim();
           int kv = heads.kvHeads() * config.headDim();
-          yield new Heads(
-              vector(norm, hidden),
-              layer(self + "q_proj", q, hidden, heads.bias()),
-              layer(self + "k_proj", kv, hidden, heads.bias()),
-              layer(self + "v_proj", kv, hidden, heads.bias()),
-              layer(self + "o_proj", hidden, q, heads.bias()));
+          Tensor weight = vector(norm, hidden);
+          List<Layer> qkv =
+              layers(
+                  hidden,
+                  heads.bias(),
+                  new WeightSource.Layer(self + "q_proj", q),
+                  new WeightSource.Layer(self + "k_proj", kv),
+                  new WeightSource.Layer(self + "v_proj", kv));
+          Layer o = layer(self + "o_proj", hidden, q, heads.bias());
+          float keys = source.kvScale(self + "k_proj.k_scale");
+          float values = source.kvScale(self + "v_proj.v_scale");
+          yield new Heads(weight, qkv.get(0), qkv.get(1), qkv.get(2), o, new KvScale(keys, values));
         }
       };
     }
@@ -107,19 +123,37 @@ record LlamaWeights(Weight embedding, List<Block> blocks, Tensor norm, Weight ou
       return switch (feedForward) {
         case BlockConfig.FeedForward.Absent absent -> new Absent();
         case BlockConfig.FeedForward.Linear linear ->
-            new Matrix(vector(norm, hidden), matrix(mlp + "linear_mlp.weight", hidden, hidden));
-        case BlockConfig.FeedForward.SwiGlu swiGlu ->
-            new SwiGlu(
-                vector(norm, hidden),
-                layer(mlp + "gate_proj", swiGlu.width(), hidden, swiGlu.bias()),
-                layer(mlp + "up_proj", swiGlu.width(), hidden, swiGlu.bias()),
-                layer(mlp + "down_proj", hidden, swiGlu.width(), swiGlu.bias()));
+            new Matrix(
+                vector(norm, hidden), layer(mlp + "linear_mlp", hidden, hidden, false).weight);
+        case BlockConfig.FeedForward.SwiGlu swiGlu -> {
+          Tensor weight = vector(norm, hidden);
+          List<Layer> gateUp =
+              layers(
+                  hidden,
+                  swiGlu.bias(),
+                  new WeightSource.Layer(mlp + "gate_proj", swiGlu.width()),
+                  new WeightSource.Layer(mlp + "up_proj", swiGlu.width()));
+          Layer down = layer(mlp + "down_proj", hidden, swiGlu.width(), swiGlu.bias());
+          yield new SwiGlu(weight, gateUp.get(0), gateUp.get(1), down);
+        }
       };
     }
 
     private Layer layer(String name, int outputs, int inputs, boolean bias) {
-      return new Layer(
-          matrix(name + ".weight", outputs, inputs), bias ? vector(name + ".bias", outputs) : null);
+      return layers(inputs, bias, new WeightSource.Layer(name, outputs)).getFirst();
+    }
+
+    /** Of one input. The matrices come first, one after another: a backend may keep them so. */
+    private List<Layer> layers(int inputs, boolean bias, WeightSource.Layer... layers) {
+      List<Weight> weights = source.layers(inputs, List.of(layers));
+      List<Layer> result = new ArrayList<>();
+      for (int i = 0; i < layers.length; i++) {
+        WeightSource.Layer layer = layers[i];
+        result.add(
+            new Layer(
+                weights.get(i), bias ? vector(layer.module() + ".bias", layer.rows()) : null));
+      }
+      return result;
     }
 
     private Weight matrix(String name, int rows, int columns) {

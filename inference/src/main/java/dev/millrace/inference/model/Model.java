@@ -1,6 +1,7 @@
 package dev.millrace.inference.model;
 
 import dev.millrace.inference.backend.KvCache;
+import dev.millrace.inference.backend.KvFormat;
 import dev.millrace.inference.backend.Step;
 import dev.millrace.inference.backend.Tensor;
 import dev.millrace.inference.checkpoint.ModelConfig;
@@ -12,8 +13,17 @@ import dev.millrace.inference.checkpoint.ModelConfig;
 public interface Model extends AutoCloseable {
   ModelConfig config();
 
-  /** A cache for this network's layers. */
-  KvCache kvCache(int blocks);
+  /**
+   * A cache for this network's layers, with the scales of its checkpoint where it is FP8.
+   *
+   * @throws UnsupportedOperationException if the backend has no cache of that format
+   */
+  KvCache kvCache(int blocks, KvFormat format);
+
+  /** As {@link #kvCache(int, KvFormat)}, as the backend computes. */
+  default KvCache kvCache(int blocks) {
+    return kvCache(blocks, KvFormat.NATIVE);
+  }
 
   /** What a step must read of the weights and of this cache. */
   Footprint footprint(KvCache cache);

@@ -6,8 +6,17 @@ import java.nio.file.Path;
 /** What to make a network from. */
 public sealed interface ModelSource {
 
-  /** The folder of a Hugging Face checkpoint. */
-  record Folder(Path folder) implements ModelSource {
+  /**
+   * The folder of a Hugging Face checkpoint.
+   *
+   * @param precision of linear layers
+   */
+  record Folder(Path folder, Precision precision) implements ModelSource {
+    /** As it is stored. */
+    public Folder(Path folder) {
+      this(folder, Precision.AS_STORED);
+    }
+
     @Override
     public String toString() {
       return folder.toString();

@@ -23,9 +23,12 @@ public final class Models {
   /** As {@link #load(Path, Backend)}, of any source. */
   public static Model load(ModelSource source, Backend backend) {
     return switch (source) {
-      case ModelSource.Folder(Path folder) -> {
+      case ModelSource.Folder(Path folder, Precision precision) -> {
         ModelConfig config = ModelConfig.read(folder);
-        yield load(config, new CheckpointWeights(Checkpoint.open(folder), backend), backend);
+        WeightSource weights =
+            new CheckpointWeights(
+                Checkpoint.open(folder), config.quantization(), precision, backend);
+        yield load(config, weights, backend);
       }
       case ModelSource.Random(Path file, WeightFormat format, long seed) ->
           load(ModelConfig.readFile(file), new RandomWeights(seed, format, backend), backend);

@@ -1,9 +1,12 @@
 package dev.millrace.inference.backend;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import dev.millrace.inference.api.SamplingParams;
 import dev.millrace.inference.backend.Backend.Projection;
+import dev.millrace.inference.checkpoint.E4m3;
+import dev.millrace.inference.checkpoint.Quantization;
 import dev.millrace.inference.checkpoint.WeightData;
 import dev.millrace.inference.checkpoint.WeightFormat;
 import dev.millrace.inference.engine.Batch;
@@ -19,7 +22,9 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
+import java.util.function.ToDoubleFunction;
 import java.util.stream.IntStream;
+import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -45,6 +50,11 @@ public abstract class BackendTest {
   /** Largest error of an operation; that of float32 activations unless overridden. */
   protected double tolerance() {
     return 1e-11;
+  }
+
+  /** Whether the backend rounds what a matrix of FP8 multiplies. */
+  protected boolean roundsInputs(WeightData weight) {
+    return true;
   }
 
   /** What the backend keeps of a weight: all of it unless overridden. */
@@ -95,19 +105,46 @@ public abstract class BackendTest {
   void shouldDecodeEveryWeightExactly(WeightFormat format) {
     // One input is 1, the rest 0: the outputs are one column of the matrix.
     int inputs = 96;
-    WeightData weight = weight(format, 40, inputs);
+    WeightData weight = weight(format, 48, inputs);
     for (int rows : new int[] {1, 4}) {
       for (int column : new int[] {0, 1, 31, 32, 62, 95}) {
         float[] x = new float[rows * inputs];
         x[(rows - 1) * inputs + column] = 1;
-        Tensor out = backend.tensor(rows, 40);
+        Tensor out = backend.tensor(rows, 48);
         backend.linear(tensor(x, inputs), rows, backend.weight(weight), null, out);
         float[] y = out.toHost(rows);
-        for (int o = 0; o < 40; o++) {
-          assertThat(y[(rows - 1) * 40 + o])
-              .isEqualTo(kept(weight.format().decode(weight.data(), (long) o * inputs + column)));
+        float[] all = decoded(weight);
+        for (int o = 0; o < 48; o++) {
+          assertThat(y[(rows - 1) * 48 + o]).isEqualTo(all[o * inputs + column]);
         }
       }
+    }
+  }
+
+  @Test
+  void shouldMultiplyFp8WithTheScaleOfACheckpoint() {
+    for (int rows : new int[] {1, 5, 70}) {
+      WeightData matrix = weight(WeightFormat.F8_E4M3, 48, 192);
+      // Some inputs are more than the scale reaches: they become the largest number.
+      WeightData fixed =
+          new WeightData(
+              "w", matrix.format(), matrix.shape(), matrix.data(), new Quantization(0.3f, 0.005f));
+      float[] x = gaussian(rows * 192);
+      Tensor out = backend.tensor(rows, 48);
+      backend.linear(tensor(x, 192), rows, backend.weight(fixed), null, out);
+      check(rows + " rows", out.toHost(rows), product(x, rows, fixed, null));
+    }
+  }
+
+  @Test
+  void shouldSumManyFp8Products() {
+    // Matrix units may keep fewer digits of such sums than a float has.
+    for (int inputs : new int[] {4096, 28_672}) {
+      WeightData matrix = fp8(32, inputs, new Quantization(0.01f, Quantization.PER_ROW));
+      float[] x = gaussian(8 * inputs);
+      Tensor out = backend.tensor(8, 32);
+      backend.linear(tensor(x, inputs), 8, backend.weight(matrix), null, out);
+      check(inputs + " inputs", out.toHost(8), product(x, 8, matrix, null));
     }
   }
 
@@ -133,11 +170,93 @@ public abstract class BackendTest {
         tensor(x, inputs),
         5,
         gate,
-        new Projection(backend.weight(weights.get(2)), null, outs.get(2)));
+        new Projection(backend.weight(weights.get(2)), null, outs.get(2)),
+        gate.out());
     double[] g = product(x, 5, weights.get(1), null);
     double[] u = product(x, 5, weights.get(2), null);
     double[] expected = IntStream.range(0, g.length).mapToDouble(i -> silu(g[i]) * u[i]).toArray();
     check("gate and up", gate.out().toHost(5), expected);
+  }
+
+  @Test
+  void shouldRoundWhatFp8LayersReadWhereItIsMade() {
+    int n = 128;
+    for (float scale : new float[] {Quantization.PER_ROW, 0.01f}) {
+      WeightData weight = fp8(32, n, new Quantization(0.25f, scale));
+      Weight layer = backend.weight(weight);
+      for (int rows : new int[] {1, 3, 40}) {
+        float[] x = gaussian(rows * n);
+        float[] y = gaussian(rows * n);
+        float[] by = gaussian(n);
+        Tensor room = backend.tensor(rows, n);
+        Tensor out = backend.tensor(rows, 32);
+
+        Tensor in = backend.inputOf(room, layer);
+        backend.rmsNorm(tensor(x, n), rows, vector(by), 1e-5f, in);
+        backend.linear(in, rows, layer, null, out);
+        checkRounded("norm", out.toHost(rows), norm(doubles(x), n, by), rows, weight);
+
+        Tensor state = tensor(x, n);
+        Tensor added = backend.inputOf(room, layer);
+        backend.addRmsNorm(state, tensor(y, n), rows, vector(by), 1e-5f, added);
+        backend.linear(added, rows, layer, null, out);
+        double[] sum =
+            IntStream.range(0, x.length).mapToDouble(i -> (double) x[i] + y[i]).toArray();
+        check("sum", state.toHost(rows), sum);
+        double[] stored = doubles(state.toHost(rows));
+        checkRounded("norm of sum", out.toHost(rows), norm(stored, n, by), rows, weight);
+
+        Tensor gated = backend.inputOf(room, layer);
+        backend.siluMul(tensor(x, n), tensor(y, n), rows, gated);
+        backend.linear(gated, rows, layer, null, out);
+        double[] product =
+            IntStream.range(0, x.length).mapToDouble(i -> silu(x[i]) * y[i]).toArray();
+        checkRounded("silu", out.toHost(rows), product, rows, weight);
+      }
+    }
+  }
+
+  /** The layer's result, where the number that it rounds came from a computation of doubles. */
+  private void checkRounded(String what, float[] actual, double[] x, int rows, WeightData weight) {
+    float[] floats = new float[x.length];
+    for (int i = 0; i < x.length; i++) {
+      floats[i] = (float) x[i];
+    }
+    checkWithin(
+        what + ", " + rows + " rows", actual, product(floats, rows, weight, null), roundedError());
+  }
+
+  /**
+   * As {@link #tolerance}, where a difference in the last place may be rounded the other way by
+   * e4m3: that of a sixteenth of one number in a thousand.
+   */
+  protected double roundedError() {
+    return 1e-5;
+  }
+
+  @Test
+  void shouldComputeQkvAndGateUpOfFp8AsTheirParts() {
+    int inputs = 64;
+    float[] x = gaussian(5 * inputs);
+    // Scales may differ within a group, and an input whose scales differ is each layer's own.
+    for (float[] scales : new float[][] {{1, 1}, {1, 0.5f}}) {
+      List<WeightData> weights =
+          List.of(
+              fp8(96, inputs, new Quantization(0.5f, 0)),
+              fp8(32, inputs, new Quantization(0.5f * scales[1], 0)),
+              fp8(32, inputs, new Quantization(0.5f * scales[1], 0)));
+      List<Weight> layers = weights.stream().map(backend::weight).toList();
+      List<Tensor> outs = backend.sideBySide(5, 96, 32, 32);
+      backend.qkv(
+          tensor(x, inputs),
+          5,
+          new Projection(layers.get(0), null, outs.get(0)),
+          new Projection(layers.get(1), null, outs.get(1)),
+          new Projection(layers.get(2), null, outs.get(2)));
+      for (int i = 0; i < 3; i++) {
+        check("projection " + i, outs.get(i).toHost(5), product(x, 5, weights.get(i), null));
+      }
+    }
   }
 
   // Rows.
@@ -258,6 +377,20 @@ public abstract class BackendTest {
     c.run(List.of(new int[] {1, 16, 17}, new int[] {130, 1, 1, 40}, new int[] {5, 300}));
   }
 
+  @ParameterizedTest
+  @CsvSource({"4,4,16", "4,2,32", "8,1,64", "40,1,16", "6,2,96", "4,2,128", "5,5,48"})
+  void shouldAttendToAnFp8Cache(int heads, int kvHeads, int headDim) {
+    assumeTrue(hasFp8Cache(), "this backend has no such cache");
+    AttentionCase c = new AttentionCase(heads, kvHeads, headDim, new KvScale(0.02f, 0.007f));
+    c.fillCacheWithNaN();
+    c.run(List.of(new int[] {1, 16, 17}, new int[] {130, 1, 1, 40}, new int[] {5, 300}));
+  }
+
+  /** Whether the backend keeps keys and values in FP8 when it is asked to. */
+  protected boolean hasFp8Cache() {
+    return true;
+  }
+
   /** Some sequences through ropeAndStore and attention, beside their plain counterpart. */
   private final class AttentionCase {
     private static final int BLOCKS = 64;
@@ -267,16 +400,26 @@ public abstract class BackendTest {
     private final Rotary rotary;
     private final double[] frequencies;
     private final KvCache cache;
+    private final @Nullable KvScale fp8;
     private final int layer = 1;
 
     AttentionCase(int heads, int kvHeads, int headDim) {
+      this(heads, kvHeads, headDim, null);
+    }
+
+    AttentionCase(int heads, int kvHeads, int headDim, @Nullable KvScale fp8) {
       this.heads = heads;
       this.kvHeads = kvHeads;
       this.d = headDim;
       this.frequencies =
           IntStream.range(0, d / 2).mapToDouble(i -> Math.pow(100, -2.0 * i / d)).toArray();
       this.rotary = new Rotary(frequencies, 1.25);
-      this.cache = backend.kvCache(List.of(0, kvHeads, 0), d, BLOCKS);
+      this.fp8 = fp8;
+      List<Integer> layers = List.of(0, kvHeads, 0);
+      this.cache =
+          fp8 == null
+              ? backend.kvCache(layers, d, BLOCKS)
+              : backend.fp8KvCache(layers, d, BLOCKS, List.of(KvScale.NONE, fp8, KvScale.NONE));
     }
 
     /** What an earlier sequence left behind must not matter. */
@@ -377,17 +520,27 @@ public abstract class BackendTest {
         double[] weights = new double[p + 1];
         for (int j = 0; j <= p; j++) {
           double[] k = turned(qkv[1], (j * kvHeads + kv) * d, j);
-          double score = IntStream.range(0, d).mapToDouble(i -> q[i] * k[i]).sum();
+          double score =
+              IntStream.range(0, d).mapToDouble(i -> q[i] * kept(k[i], KvScale::keys)).sum();
           weights[j] = Math.exp(score / Math.sqrt(d));
         }
         double sum = Arrays.stream(weights).sum();
         for (int j = 0; j <= p; j++) {
           for (int i = 0; i < d; i++) {
-            out[h * d + i] += weights[j] / sum * qkv[2][(j * kvHeads + kv) * d + i];
+            double v = kept(qkv[2][(j * kvHeads + kv) * d + i], KvScale::values);
+            out[h * d + i] += weights[j] / sum * v;
           }
         }
       }
       return out;
+    }
+
+    private double kept(double number, ToDoubleFunction<KvScale> which) {
+      if (fp8 == null) {
+        return number;
+      }
+      double scale = which.applyAsDouble(fp8);
+      return E4m3.round((float) (number / scale)) * scale;
     }
 
     private double[] turned(float[] x, int at, int position) {
@@ -436,6 +589,11 @@ public abstract class BackendTest {
     return all;
   }
 
+  private WeightData fp8(int rows, int columns, Quantization quantization) {
+    WeightData any = weight(WeightFormat.F8_E4M3, rows, columns);
+    return new WeightData("w", any.format(), any.shape(), any.data(), quantization);
+  }
+
   private WeightData bf16(int rows, int columns) {
     return weight(WeightFormat.BF16, rows, columns);
   }
@@ -451,9 +609,35 @@ public abstract class BackendTest {
         // Some so small that they are subnormal.
         case F16 -> data.set(SHORT, 2 * i, Float.floatToFloat16(i % 7 == 0 ? w * 1e-5f : w));
         case F32 -> data.set(FLOAT, 4 * i, w);
+        // Some subnormal here too.
+        case F8_E4M3 ->
+            data.set(ValueLayout.JAVA_BYTE, i, E4m3.encode(i % 7 == 0 ? w * 0x1p-6f : w * 0x1p5f));
       }
     }
-    return new WeightData("w", format, new int[] {rows, columns}, data);
+    Quantization quantization =
+        format == WeightFormat.F8_E4M3 ? new Quantization(0x1p-5f, Quantization.PER_ROW) : null;
+    return new WeightData("w", format, new int[] {rows, columns}, data, quantization);
+  }
+
+  /** What a backend multiplies of x. */
+  private float[] taken(float[] x, int rows, WeightData weight) {
+    Quantization quantization = weight.quantization();
+    if (quantization == null || !roundsInputs(weight)) {
+      return x;
+    }
+    float[] rounded = new float[x.length];
+    int n = weight.columns();
+    for (int r = 0; r < rows; r++) {
+      float largest = 0;
+      for (int i = r * n; i < (r + 1) * n; i++) {
+        largest = Math.max(largest, Math.abs(x[i]));
+      }
+      float scale = quantization.fixed() ? quantization.inputScale() : E4m3.scale(largest);
+      for (int i = r * n; i < (r + 1) * n; i++) {
+        rounded[i] = E4m3.round(x[i] / scale) * scale;
+      }
+    }
+    return rounded;
   }
 
   private static final ValueLayout.OfShort SHORT =
@@ -461,11 +645,11 @@ public abstract class BackendTest {
   private static final ValueLayout.OfFloat FLOAT =
       ValueLayout.JAVA_FLOAT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
 
-  private double[] product(
-      float[] x, int rows, WeightData weight, float @org.jspecify.annotations.Nullable [] bias) {
+  private double[] product(float[] input, int rows, WeightData weight, float @Nullable [] bias) {
     int inputs = weight.columns();
     int outputs = weight.rows();
     float[] w = decoded(weight);
+    float[] x = taken(input, rows, weight);
     double[] y = new double[rows * outputs];
     for (int r = 0; r < rows; r++) {
       for (int o = 0; o < outputs; o++) {
@@ -502,6 +686,10 @@ public abstract class BackendTest {
   }
 
   private void check(String what, float[] actual, double[] expected) {
+    checkWithin(what, actual, expected, tolerance());
+  }
+
+  private static void checkWithin(String what, float[] actual, double[] expected, double bound) {
     assertThat(actual.length).as(what).isEqualTo(expected.length);
     double error = 0;
     double norm = 0;
@@ -509,6 +697,6 @@ public abstract class BackendTest {
       error += (actual[i] - expected[i]) * (actual[i] - expected[i]);
       norm += expected[i] * expected[i];
     }
-    assertThat(error / norm).as("%s, seed %d", what, SEED).isLessThan(tolerance());
+    assertThat(error / norm).as("%s, seed %d", what, SEED).isLessThan(bound);
   }
 }

@@ -2,6 +2,7 @@ package dev.millrace.inference.bench;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import dev.millrace.inference.backend.KvFormat;
 import dev.millrace.inference.checkpoint.ModelConfig;
 import dev.millrace.inference.checkpoint.WeightFormat;
 import dev.millrace.inference.device.DeviceOptions;
@@ -10,6 +11,8 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
 
 class KernelBenchTest {
   private static final Ceilings CEILINGS = new Ceilings(1e9, 4e9);
@@ -22,18 +25,23 @@ class KernelBenchTest {
   }
 
   private static List<KernelBench.Result> run() {
+    return run(WeightFormat.BF16);
+  }
+
+  private static List<KernelBench.Result> run(WeightFormat format) {
     List<KernelBench.Result> results = new ArrayList<>();
     bench(1 << 10)
         .run(
             KernelCases.of(
-                CONFIG, WeightFormat.BF16, new KernelCases.Sizes(List.of(1, 3), 2, 20, 5)),
+                CONFIG, format, KvFormat.NATIVE, new KernelCases.Sizes(List.of(1, 3), 2, 20, 5)),
             results::add);
     return results;
   }
 
-  @Test
-  void shouldTimeEachOperationOfABackend() {
-    List<KernelBench.Result> results = run();
+  @ParameterizedTest
+  @EnumSource(names = {"BF16", "F8_E4M3"})
+  void shouldTimeEachOperationOfABackend(WeightFormat format) {
+    List<KernelBench.Result> results = run(format);
     assertThat(results).allSatisfy(r -> assertThat(r.seconds()).isPositive());
     assertThat(results.stream().map(r -> r.which().operation().split(" ")[0]).distinct())
         .containsExactlyInAnyOrder(

@@ -6,6 +6,7 @@ import dev.millrace.inference.checkpoint.BlockConfig;
 import dev.millrace.inference.checkpoint.BlockConfig.Attention;
 import dev.millrace.inference.checkpoint.BlockConfig.FeedForward;
 import dev.millrace.inference.checkpoint.ModelConfig;
+import dev.millrace.inference.checkpoint.QuantizationConfig;
 import dev.millrace.inference.checkpoint.RopeConfig;
 import dev.millrace.inference.checkpoint.WeightFormat;
 import dev.millrace.inference.engine.Batch;
@@ -33,7 +34,8 @@ class RooflineTest {
               List.of(
                   new BlockConfig(new Attention.Heads(1, false), new FeedForward.Absent()),
                   new BlockConfig(new Attention.Linear(), new FeedForward.Absent())),
-              new ModelConfig.SpecialTokens(-1, List.of())),
+              new ModelConfig.SpecialTokens(-1, List.of()),
+              QuantizationConfig.NONE),
           new Footprint(2000, 1000, 800, 400, 32, WeightFormat.BF16));
 
   /** Sequences of so many query tokens, up to so many in all; all of them have logits. */

@@ -63,6 +63,64 @@ class CheckpointTest {
     }
   }
 
+  /** An FP8 matrix of one number, 1, and its scales: as they are given, the last one in F32. */
+  private void writeFp8(String weightScale, int scaleBytes, byte... data) {
+    String header =
+        "{"
+            + tensor("q.weight", "F8_E4M3", "[1, 1]", 0, 1)
+            + ", "
+            + tensor("q.weight_scale", weightScale, "[]", 1, 1 + scaleBytes)
+            + ", "
+            + tensor("q.input_scale", "F32", "[1]", 1 + scaleBytes, 5 + scaleBytes)
+            + "}";
+    byte[] json = header.getBytes(StandardCharsets.UTF_8);
+    byte[] all = new byte[json.length + data.length];
+    System.arraycopy(json, 0, all, 0, json.length);
+    System.arraycopy(data, 0, all, json.length, data.length);
+    SafetensorsBuilder.write(file(), json.length, all, 0);
+  }
+
+  @Test
+  void shouldReadAnFp8MatrixWithItsScales() {
+    writeFp8(
+        "BF16",
+        2,
+        (byte) 0x38,
+        (byte) 0x00,
+        (byte) 0x40,
+        (byte) 0,
+        (byte) 0,
+        (byte) 0,
+        (byte) 0x3f);
+    try (Checkpoint checkpoint = Checkpoint.open(folder)) {
+      WeightData matrix = checkpoint.tensor("q.weight", 1, 1);
+      assertThat(matrix.quantization()).isEqualTo(new Quantization(2, 0.5f));
+      assertThat(matrix.decode()).containsExactly(2f);
+    }
+  }
+
+  @Test
+  void shouldRefuseAnFp8MatrixWithoutScales() {
+    write("{" + tensor("q.weight", "F8_E4M3", "[1, 1]", 0, 1) + "}", 1);
+    try (Checkpoint checkpoint = Checkpoint.open(folder)) {
+      assertThatThrownBy(() -> checkpoint.tensor("q.weight", 1, 1))
+          .isInstanceOf(InvalidCheckpointException.class)
+          .hasMessageContaining("has no tensor q.weight_scale");
+    }
+  }
+
+  @ParameterizedTest
+  @CsvSource({"F32,4,is 0.0", "F8_E4M3,1,is F8_E4M3", "I32,4,is I32"})
+  void shouldRefuseAScaleThatIsNone(String dtype, int bytes, String message) {
+    writeFp8(dtype, bytes, new byte[5 + bytes]);
+    try (Checkpoint checkpoint = Checkpoint.open(folder)) {
+      assertThatThrownBy(() -> checkpoint.tensor("q.weight", 1, 1))
+          .isInstanceOf(InvalidCheckpointException.class)
+          .hasMessageContaining("the scale q.weight_scale")
+          .hasMessageContaining(message);
+    }
+  }
+
   @Test
   void shouldSayThatTheFolderHoldsNoWeights() {
     shouldRefuse("neither model.safetensors nor model.safetensors.index.json");

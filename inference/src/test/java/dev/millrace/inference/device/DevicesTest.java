@@ -18,7 +18,8 @@ class DevicesTest {
       DeviceOptions.of("cpu").withThreads(1).withKvBlocks(4).withWarmUp(false);
 
   @ParameterizedTest
-  @CsvSource({"auto,BF16", "bf16,BF16", "f16,F16", "f32,F32"})
+  // FP8 is kept as bf16 there.
+  @CsvSource({"auto,BF16", "bf16,BF16", "f16,F16", "f32,F32", "fp8,BF16"})
   void shouldMakeRandomWeightsOfTheFormatAskedFor(String dtype, WeightFormat format) {
     try (ModelRunner runner =
         Devices.openRandom(FOLDER.resolve("config.json"), 1, CPU.withFormats(dtype, "auto"))) {
@@ -31,9 +32,10 @@ class DevicesTest {
     assertThatThrownBy(
             () ->
                 Devices.openRandom(
-                    FOLDER.resolve("config.json"), 1, CPU.withFormats("fp8", "auto")))
+                    FOLDER.resolve("config.json"), 1, CPU.withFormats("int4", "auto")))
         .isInstanceOf(UnsupportedOperationException.class)
-        .hasMessage("the cpu backend has no weights of fp8: dtype is one of auto, bf16, f16, f32");
+        .hasMessage(
+            "the cpu backend has no weights of int4: dtype is one of auto, bf16, f16, f32, fp8");
   }
 
   @Test
@@ -47,6 +49,13 @@ class DevicesTest {
     assertThatThrownBy(() -> Devices.open(FOLDER, CPU.withFormats("f32", "auto")))
         .hasMessageContaining("as they are")
         .hasMessageContaining("leave dtype at auto");
+  }
+
+  @Test
+  void shouldMakeFp8OfACheckpoint() {
+    try (ModelRunner runner = Devices.open(FOLDER, CPU.withFormats("fp8", "auto"))) {
+      assertThat(runner.footprint().format()).isEqualTo(WeightFormat.BF16);
+    }
   }
 
   @Test
@@ -74,8 +83,8 @@ class DevicesTest {
   @Test
   void shouldSayWhichFormatsAGpuHas() {
     assertThatThrownBy(
-            () -> Devices.open(FOLDER, DeviceOptions.of("cuda:0").withFormats("fp8", "auto")))
+            () -> Devices.open(FOLDER, DeviceOptions.of("cuda:0").withFormats("f16", "auto")))
         .isInstanceOf(UnsupportedOperationException.class)
-        .hasMessageContaining("bf16 alone, none of fp8");
+        .hasMessage("the cuda backend has no weights of f16: dtype is one of auto, bf16, fp8");
   }
 }

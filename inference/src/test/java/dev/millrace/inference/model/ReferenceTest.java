@@ -1,9 +1,11 @@
 package dev.millrace.inference.model;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import dev.millrace.inference.backend.Backend;
 import dev.millrace.inference.backend.KvCache;
+import dev.millrace.inference.backend.KvFormat;
 import dev.millrace.inference.backend.Step;
 import dev.millrace.inference.backend.cpu.CpuBackend;
 import java.io.IOException;
@@ -12,6 +14,7 @@ import java.nio.ByteOrder;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 
@@ -38,6 +41,16 @@ public class ReferenceTest {
     return 150;
   }
 
+  /** Largest relative error of a position's logits where FP8 rounds on the way. */
+  protected double mostFp8Error() {
+    return 2e-2;
+  }
+
+  /** Whether the backend keeps keys and values in FP8 when it is asked to. */
+  protected boolean hasFp8Cache() {
+    return false;
+  }
+
   @ParameterizedTest
   @ValueSource(
       strings = {
@@ -48,10 +61,28 @@ public class ReferenceTest {
         "nemotron-nas-bf16"
       })
   void shouldComputeTheReferenceLogits(String name) throws IOException {
-    int[] tokens = ints(CHECKPOINTS.resolve(name).resolve("reference/tokens.i32"));
-    float[] expected = floats(CHECKPOINTS.resolve(name).resolve("reference/logits.f32"));
+    compare(name, "logits.f32", KvFormat.NATIVE, mostError(), clearPositions());
+  }
+
+  @Test
+  void shouldComputeTheReferenceLogitsOfAnFp8Checkpoint() throws IOException {
+    compare("nemotron-nas-fp8", "logits.f32", KvFormat.NATIVE, mostFp8Error(), 30);
+  }
+
+  @Test
+  void shouldComputeTheReferenceLogitsOfAnFp8Cache() throws IOException {
+    assumeTrue(hasFp8Cache(), "this backend has no such cache");
+    compare("nemotron-nas-fp8", "logits-fp8-cache.f32", KvFormat.FP8, mostFp8Error(), 30);
+  }
+
+  private void compare(
+      String name, String logits, KvFormat format, double mostError, int clearPositions)
+      throws IOException {
+    Path folder = CHECKPOINTS.resolve(name);
+    int[] tokens = ints(folder.resolve("reference/tokens.i32"));
+    float[] expected = floats(folder.resolve("reference").resolve(logits));
     int vocab = expected.length / tokens.length;
-    float[] actual = logits(CHECKPOINTS.resolve(name), tokens, 77);
+    float[] actual = logits(new ModelSource.Folder(folder), format, tokens, 77);
 
     double worst = 0;
     int greedyChecked = 0;
@@ -61,22 +92,22 @@ public class ReferenceTest {
       int best = best(expected, p * vocab, vocab, -1);
       int second = best(expected, p * vocab, vocab, best);
       double gap = expected[p * vocab + best] - expected[p * vocab + second];
-      if (gap > 2 * mostError() * norm(expected, p * vocab, vocab)) {
+      if (gap > 2 * mostError * norm(expected, p * vocab, vocab)) {
         greedyChecked++;
         assertThat(best(actual, p * vocab, vocab, -1)).as("greedy at %d", p).isEqualTo(best);
       }
     }
-    assertThat(worst).as("largest relative error of a position").isLessThan(mostError());
-    assertThat(greedyChecked).as("positions with a clear best").isGreaterThan(clearPositions());
+    assertThat(worst).as("largest relative error of a position").isLessThan(mostError);
+    assertThat(greedyChecked).as("positions with a clear best").isGreaterThan(clearPositions);
     System.out.printf("%s: largest relative error %.2e%n", name, worst);
   }
 
   /** Every position's logits, computed in chunks of uneven size over scattered blocks. */
-  private float[] logits(Path folder, int[] tokens, int chunk) {
+  private float[] logits(ModelSource source, KvFormat format, int[] tokens, int chunk) {
     try (Backend backend = open();
-        Model model = Models.load(folder, backend)) {
+        Model model = Models.load(source, backend)) {
       int vocab = model.config().vocabSize();
-      KvCache cache = model.kvCache(BLOCKS);
+      KvCache cache = model.kvCache(BLOCKS, format);
       TestSequence sequence = TestSequence.shuffled(tokens, 3, 7);
       float[] all = new float[tokens.length * vocab];
       for (int from = 0; from < tokens.length; from += chunk) {

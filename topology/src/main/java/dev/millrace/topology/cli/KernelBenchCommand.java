@@ -4,6 +4,7 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.millrace.inference.backend.Backend;
+import dev.millrace.inference.backend.KvFormat;
 import dev.millrace.inference.bench.Ceilings;
 import dev.millrace.inference.bench.KernelBench;
 import dev.millrace.inference.bench.KernelCase;
@@ -99,8 +100,9 @@ public final class KernelBenchCommand implements Callable<Integer> {
     try {
       ModelConfig config = ModelConfig.readFile(file);
       WeightFormat format = Devices.randomFormat(device);
-      List<KernelCase> cases =
-          KernelCases.of(config, format, new KernelCases.Sizes(rows, sequences, context, prompt));
+      KvFormat kv = Devices.kvFormat(device);
+      KernelCases.Sizes sizes = new KernelCases.Sizes(rows, sequences, context, prompt);
+      List<KernelCase> cases = KernelCases.of(config, format, kv, sizes);
       String prefix = only == null ? "" : only;
       run(
           screen,
@@ -135,7 +137,7 @@ public final class KernelBenchCommand implements Callable<Integer> {
       screen.line("%s", root);
       return;
     }
-    screen.line("%s, weights %s", name, format);
+    screen.line("%s, weights %s, keys and values %s", name, format, Devices.kvFormat(device));
     screen.line(
         "ceilings: read %.1f GB/s, arithmetic %s",
         ceilings.readBytes() / 1e9, EngineTable.flops(ceilings.flops()));

@@ -47,6 +47,8 @@ final class Models {
               EngineConfig.defaults().stepAttempts(),
               engine.lowShare()),
           DeviceOptions.of(engine.device())
+              .withFormats(engine.dtype(), engine.kvDtype())
+              .withSteps(engine.tokenBudget(), engine.maxSequences())
               .withThreads(engine.threads())
               .withKvBlocks(engine.kvBlocks()),
           LlmGenerator.Options.of(name));

@@ -10,7 +10,9 @@ import dev.millrace.inference.backend.Step;
 import dev.millrace.inference.backend.Tensor;
 import dev.millrace.inference.backend.Weight;
 import dev.millrace.inference.checkpoint.InvalidCheckpointException;
+import dev.millrace.inference.checkpoint.Quantization;
 import dev.millrace.inference.checkpoint.WeightData;
+import dev.millrace.inference.checkpoint.WeightFormat;
 import dev.millrace.inference.engine.Batch;
 import dev.millrace.inference.sampling.Sampler;
 import dev.millrace.inference.sampling.SamplingState;
@@ -22,8 +24,10 @@ import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /**
- * All cores of the machine. Weights stay in the checkpoint's mapped memory and are read from there;
- * keys and values lie outside the heap, activations on it. Operations have ended when they return.
+ * All cores of the machine. Weights stay in the checkpoint's mapped memory and are read from there,
+ * those of FP8 in a copy; keys and values lie outside the heap, activations on it. Operations have
+ * ended when they return. What FP8 layers multiply is rounded as a device with units for it does,
+ * so that the results are the same but for the order of sums.
  */
 public final class CpuBackend implements Backend {
   /** Elements below which another thread's help costs more than it brings. */
@@ -37,6 +41,7 @@ public final class CpuBackend implements Backend {
   private final Linear linear;
   private final PagedAttention attention;
   private final float[][] sums;
+  private final Fp8Inputs inputs = new Fp8Inputs();
   private final @Nullable Sampler[] samplers;
 
   /**
@@ -59,7 +64,14 @@ public final class CpuBackend implements Backend {
 
   @Override
   public Weight weight(WeightData matrix) {
-    return new CpuWeight(matrix.data(), matrix.format(), matrix.rows(), matrix.columns());
+    Quantization quantization = matrix.quantization();
+    boolean fp8 = quantization != null;
+    return new CpuWeight(
+        fp8 ? Fp8Inputs.widen(matrix, arena) : matrix.data(),
+        fp8 ? WeightFormat.BF16 : matrix.format(),
+        matrix.rows(),
+        matrix.columns(),
+        quantization);
   }
 
   @Override
@@ -104,6 +116,7 @@ public final class CpuBackend implements Backend {
   @Override
   public void embed(Step step, Weight table, Tensor out) {
     CpuWeight weight = (CpuWeight) table;
+    float scale = weight.quantization() == null ? 1 : weight.quantization().scale();
     int[] tokens = ((CpuStep) step).tokens;
     float[] to = data(out);
     int n = weight.columns();
@@ -114,7 +127,7 @@ public final class CpuBackend implements Backend {
           for (int t = from; t < end; t++) {
             int token = java.util.Objects.checkIndex(tokens[t], weight.rows());
             for (int i = 0; i < n; i++) {
-              to[t * n + i] = weight.format().decode(weight.data(), (long) token * n + i);
+              to[t * n + i] = weight.format().decode(weight.data(), (long) token * n + i) * scale;
             }
           }
         });
@@ -138,7 +151,24 @@ public final class CpuBackend implements Backend {
 
   @Override
   public void linear(Tensor x, int rows, Weight weight, @Nullable Tensor bias, Tensor out) {
-    linear.multiply(data(x), rows, (CpuWeight) weight, bias == null ? null : data(bias), data(out));
+    CpuWeight w = (CpuWeight) weight;
+    float[] given = data(x);
+    float[] in = given;
+    Quantization quantization = w.quantization();
+    if (quantization != null) {
+      int n = w.columns();
+      float[] rounded = inputs.of(rows * n);
+      each(
+          rows,
+          n,
+          (from, end, worker) -> {
+            for (int r = from; r < end; r++) {
+              Fp8Inputs.round(given, r * n, n, quantization, rounded);
+            }
+          });
+      in = rounded;
+    }
+    linear.multiply(in, rows, w, bias == null ? null : data(bias), data(out));
   }
 
   @Override

@@ -51,6 +51,7 @@ final class Packing {
       case BF16 -> bf16(weights, offset, n, out, at);
       case F16 -> f16(weights, offset, n, out, at);
       case F32 -> f32(weights, offset, n, out, at);
+      case F8_E4M3 -> throw new IllegalArgumentException("FP8 is widened before it comes here");
     }
   }
 

@@ -4,6 +4,8 @@ import dev.millrace.inference.backend.Backend;
 import dev.millrace.inference.backend.DeviceException;
 import dev.millrace.inference.backend.Gauge;
 import dev.millrace.inference.backend.KvCache;
+import dev.millrace.inference.backend.KvFormat;
+import dev.millrace.inference.backend.KvScale;
 import dev.millrace.inference.backend.Rotary;
 import dev.millrace.inference.backend.Sampled;
 import dev.millrace.inference.backend.Step;
@@ -32,6 +34,7 @@ import java.lang.foreign.ValueLayout;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -63,40 +66,18 @@ public final class CudaBackend implements Backend {
   private final SamplingKernels sampling;
   private final ConvertKernels converts;
   private final CublasLt products;
+  private final CudaFp8 fp8;
   private final List<Turn> turns = new ArrayList<>();
   private int turn;
 
   private final Map<Rotary, Long> frequencies = new HashMap<>();
   private final AttentionPlan plan = new AttentionPlan();
-  private final Scratch cos = new Scratch("the cosines of a step");
-  private final Scratch sin = new Scratch("the sines of a step");
-  private final Scratch partialValues = new Scratch("parts of attention");
-  private final Scratch partialWeights = new Scratch("weights of parts of attention");
+  private final Scratch cos;
+  private final Scratch sin;
+  private final Scratch partialValues;
+  private final Scratch partialWeights;
 
   private record Turn(StepBuffer buffer, Event sampled) {}
-
-  /** Memory for what a step makes on the way, as large as the largest step needed it. */
-  private final class Scratch {
-    private final String what;
-    private long address;
-    private long bytes;
-
-    Scratch(String what) {
-      this.what = what;
-    }
-
-    long of(long needed) {
-      if (needed > bytes) {
-        if (bytes > 0) {
-          memory.free(address);
-          bytes = 0;
-        }
-        address = memory.allocate(what, needed);
-        bytes = needed;
-      }
-      return address;
-    }
-  }
 
   /**
    * What a backend may use.
@@ -149,6 +130,11 @@ public final class CudaBackend implements Backend {
               CublasLt.open(
                   options.libraries(),
                   memory.allocate("cuBLASLt's workspace", CublasLt.WORKSPACE_BYTES)));
+      this.fp8 = own(new CudaFp8(memory, products, stream, device.capability()));
+      this.cos = new Scratch(memory, "the cosines of a step");
+      this.sin = new Scratch(memory, "the sines of a step");
+      this.partialValues = new Scratch(memory, "parts of attention");
+      this.partialWeights = new Scratch(memory, "weights of parts of attention");
       for (int i = 0; i < TURNS; i++) {
         turns.add(new Turn(own(new StepBuffer(memory, stream)), own(Event.blocking())));
       }
@@ -181,6 +167,7 @@ public final class CudaBackend implements Backend {
     cos.of((long) tokens * headDim / 2 * Float.BYTES);
     sin.of((long) tokens * headDim / 2 * Float.BYTES);
     partials(AttentionPlan.mostItems(sequences, multiprocessors), heads, headDim);
+    fp8.reserve(tokens);
   }
 
   @Override
@@ -193,6 +180,9 @@ public final class CudaBackend implements Backend {
 
   @Override
   public Weight weight(WeightData matrix) {
+    if (matrix.format() == WeightFormat.F8_E4M3) {
+      return fp8.weight(matrix);
+    }
     long elements = (long) matrix.rows() * matrix.columns();
     long address = memory.allocate("the weight " + matrix.name(), elements * Short.BYTES);
     if (matrix.format() == WeightFormat.BF16) {
@@ -200,7 +190,7 @@ public final class CudaBackend implements Backend {
     } else {
       convert(matrix, address);
     }
-    return new CudaWeight(address, matrix.format(), matrix.rows(), matrix.columns());
+    return new CudaWeight(address, matrix.format(), matrix.rows(), matrix.columns(), null);
   }
 
   private void convert(WeightData matrix, long to) {
@@ -223,13 +213,17 @@ public final class CudaBackend implements Backend {
 
   @Override
   public Weight randomWeight(int rows, int columns, WeightFormat format, float spread, long seed) {
+    if (format == WeightFormat.F8_E4M3) {
+      return fp8.random(rows, columns, spread, seed);
+    }
     if (format != WeightFormat.BF16) {
-      throw new IllegalArgumentException("the CUDA backend makes up bf16 weights, no " + format);
+      throw new IllegalArgumentException(
+          "the CUDA backend makes up weights of bf16 and FP8, no " + format);
     }
     long elements = (long) rows * columns;
     long address = memory.allocate("a made-up weight", elements * Short.BYTES);
     converts.random(address, elements, seed, spread, stream);
-    return new CudaWeight(address, format, rows, columns);
+    return new CudaWeight(address, format, rows, columns, null);
   }
 
   @Override
@@ -280,12 +274,28 @@ public final class CudaBackend implements Backend {
 
   @Override
   public KvCache kvCache(List<Integer> kvHeads, int headDim, int blocks) {
+    List<KvScale> none = Collections.nCopies(kvHeads.size(), KvScale.NONE);
+    return kvCache(kvHeads, headDim, blocks, KvFormat.NATIVE, none);
+  }
+
+  @Override
+  public KvCache fp8KvCache(List<Integer> kvHeads, int headDim, int blocks, List<KvScale> scales) {
+    return kvCache(kvHeads, headDim, blocks, KvFormat.FP8, scales);
+  }
+
+  private KvCache kvCache(
+      List<Integer> kvHeads, int headDim, int blocks, KvFormat format, List<KvScale> scales) {
     if (!AttentionKernels.HEAD_DIMS.contains(headDim)) {
       throw new InvalidCheckpointException(
           "the CUDA backend has kernels for heads of %s numbers, not %d"
               .formatted(AttentionKernels.HEAD_DIMS, headDim));
     }
-    return new CudaKvCache(memory, kvHeads, headDim, blocks);
+    return new CudaKvCache(memory, kvHeads, headDim, blocks, format, scales);
+  }
+
+  @Override
+  public Tensor inputOf(Tensor room, Weight... readers) {
+    return fp8.inputOf(room, readers);
   }
 
   @Override
@@ -301,6 +311,9 @@ public final class CudaBackend implements Backend {
   public void embed(Step step, Weight table, Tensor out) {
     CudaStep s = (CudaStep) step;
     CudaWeight weight = (CudaWeight) table;
+    if (weight.quantization() != null) {
+      throw new IllegalArgumentException("an embedding table of FP8 is to be widened first");
+    }
     for (int t = 0; t < s.tokens(); t++) {
       if (s.batch.tokenFrom[t] < 0) {
         Objects.checkIndex(s.batch.tokens[t], weight.rows());
@@ -319,7 +332,17 @@ public final class CudaBackend implements Backend {
 
   @Override
   public void rmsNorm(Tensor x, int rows, Tensor weight, float epsilon, Tensor out) {
-    if (rows > 0) {
+    if (rows > 0 && out instanceof CudaInput input) {
+      fp8.kernels()
+          .rmsNorm(
+              contiguous(x).address(),
+              floats(weight).address(),
+              fp8.begin(input, rows),
+              rows,
+              x.columns(),
+              epsilon,
+              stream);
+    } else if (rows > 0) {
       norms.rmsNorm(
           contiguous(x).address(),
           floats(weight).address(),
@@ -333,7 +356,18 @@ public final class CudaBackend implements Backend {
 
   @Override
   public void addRmsNorm(Tensor x, Tensor y, int rows, Tensor weight, float epsilon, Tensor out) {
-    if (rows > 0) {
+    if (rows > 0 && out instanceof CudaInput input) {
+      fp8.kernels()
+          .addRmsNorm(
+              contiguous(x).address(),
+              contiguous(y).address(),
+              floats(weight).address(),
+              fp8.begin(input, rows),
+              rows,
+              x.columns(),
+              epsilon,
+              stream);
+    } else if (rows > 0) {
       norms.addRmsNorm(
           contiguous(x).address(),
           contiguous(y).address(),
@@ -349,17 +383,29 @@ public final class CudaBackend implements Backend {
   @Override
   public void linear(Tensor x, int rows, Weight weight, @Nullable Tensor bias, Tensor out) {
     CudaWeight w = (CudaWeight) weight;
-    multiply(x, rows, w.address(), w.rows(), w.columns(), (CudaTensor) out);
+    multiply(x, rows, w, w.rows(), (CudaTensor) out);
     if (bias != null) {
       activations.addBias(
           halves(out).asRows(), floats(bias).address(), rows, out.columns(), stream);
     }
   }
 
-  private void multiply(Tensor x, int rows, long weight, int outputs, int inputs, CudaTensor out) {
+  /** By a weight, or by several that follow one another. */
+  private void multiply(Tensor x, int rows, CudaWeight weight, int outputs, CudaTensor out) {
+    if (weight.quantization() != null) {
+      fp8.multiply(x, rows, weight, outputs, out);
+      return;
+    }
     CublasLt.Output type = out.type() == Type.F32 ? CublasLt.Output.F32 : CublasLt.Output.BF16;
     products.multiply(
-        halves(x).asRows(), rows, weight, outputs, inputs, out.asRows(), type, stream);
+        halves(x).asRows(),
+        rows,
+        weight.address(),
+        outputs,
+        weight.columns(),
+        out.asRows(),
+        type,
+        stream);
   }
 
   @Override
@@ -370,11 +416,11 @@ public final class CudaBackend implements Backend {
   }
 
   @Override
-  public void gateUp(Tensor x, int rows, Projection gate, Projection up) {
+  public void gateUp(Tensor x, int rows, Projection gate, Projection up, Tensor out) {
     if (together(x, rows, List.of(gate, up))) {
-      siluMul(gate.out(), up.out(), rows, gate.out());
+      siluMul(gate.out(), up.out(), rows, out);
     } else {
-      Backend.super.gateUp(x, rows, gate, up);
+      Backend.super.gateUp(x, rows, gate, up, out);
     }
   }
 
@@ -390,7 +436,9 @@ public final class CudaBackend implements Backend {
       if (i > 0) {
         CudaTensor before = (CudaTensor) parts.get(i - 1).out();
         CudaTensor out = (CudaTensor) part.out();
-        if (((CudaWeight) parts.get(i - 1).weight()).end() != weight.address()
+        CudaWeight last = (CudaWeight) parts.get(i - 1).weight();
+        if (last.end() != weight.address()
+            || !last.multipliesAs(weight)
             || before.address() + (long) before.columns() * Short.BYTES != out.address()
             || before.stride() != out.stride()) {
           return false;
@@ -399,8 +447,7 @@ public final class CudaBackend implements Backend {
       outputs += weight.rows();
     }
     CudaWeight first = (CudaWeight) parts.getFirst().weight();
-    multiply(
-        x, rows, first.address(), outputs, first.columns(), (CudaTensor) parts.getFirst().out());
+    multiply(x, rows, first, outputs, (CudaTensor) parts.getFirst().out());
     return true;
   }
 
@@ -464,7 +511,7 @@ public final class CudaBackend implements Backend {
               return CudaStep.Attention.send(plan, s.buffer);
             });
     Rows queries = halves(q).asRows();
-    Rows results = halves(out).asRows();
+    Rows results = halves(out instanceof CudaInput input ? input.room() : out).asRows();
     if (a.tiles().count() > 0) {
       attentions.prefill(queries, results, l, s.sequences, a.tiles(), stream);
     }
@@ -478,6 +525,9 @@ public final class CudaBackend implements Backend {
         attentions.merge(results, l, s.sequences, a.merges(), partials, stream);
       }
     }
+    if (out instanceof CudaInput input) {
+      fp8.round(input, s.tokens());
+    }
   }
 
   private AttentionKernels.Partials partials(int items, int heads, int headDim) {
@@ -488,6 +538,17 @@ public final class CudaBackend implements Backend {
 
   @Override
   public void siluMul(Tensor gate, Tensor up, int rows, Tensor out) {
+    if (out instanceof CudaInput input) {
+      fp8.kernels()
+          .siluMul(
+              halves(gate).asRows(),
+              halves(up).asRows(),
+              fp8.begin(input, rows),
+              rows,
+              gate.columns(),
+              stream);
+      return;
+    }
     activations.siluMul(
         halves(gate).asRows(),
         halves(up).asRows(),
@@ -569,7 +630,7 @@ public final class CudaBackend implements Backend {
 
   /** Measures in memory that somebody lends, and overwrites it. */
   Gauge gauge(long bytes, LongSupplier address, boolean free) {
-    return new CudaGauge(memory, products, converts, stream, bytes, address, free);
+    return new CudaGauge(memory, products, converts, fp8, stream, bytes, address, free);
   }
 
   private static CudaTensor halves(Tensor tensor) {

@@ -26,6 +26,7 @@ final class CudaGauge implements Gauge {
   private final GpuMemory memory;
   private final CublasLt products;
   private final ConvertKernels converts;
+  private final CudaFp8 fp8;
   private final Stream stream;
   private final long bytes;
   private final LongSupplier place;
@@ -40,6 +41,7 @@ final class CudaGauge implements Gauge {
       GpuMemory memory,
       CublasLt products,
       ConvertKernels converts,
+      CudaFp8 fp8,
       Stream stream,
       long bytes,
       LongSupplier place,
@@ -47,6 +49,7 @@ final class CudaGauge implements Gauge {
     this.memory = memory;
     this.products = products;
     this.converts = converts;
+    this.fp8 = fp8;
     this.stream = stream;
     this.bytes = Math.min(bytes, BYTES);
     this.place = place;
@@ -86,28 +89,29 @@ final class CudaGauge implements Gauge {
         });
   }
 
-  /** Of bfloat16, whatever the format: weights of every format are widened or rounded to it. */
+  /** Of FP8, or of bfloat16, to which weights of every other format are widened or rounded. */
   @Override
   public double flopsPerSecond(WeightFormat format) {
+    boolean e4m3 = format == WeightFormat.F8_E4M3 && fp8.multiplies(MOST_SIDE, INPUTS);
     // A weight and an input of the same size, and what comes of them.
     int side = (int) Math.min(MOST_SIDE, bytes / (4L * INPUTS * Short.BYTES) / 128 * 128);
     return measure(
         address -> {
           long input = address + (long) side * INPUTS * Short.BYTES;
           long out = input + (long) side * INPUTS * Short.BYTES;
-          converts.random(address, 2L * side * INPUTS, 1, 1, stream);
-          long took =
-              best(
-                  () ->
-                      products.multiply(
-                          new Rows(input, INPUTS),
-                          side,
-                          address,
-                          side,
-                          INPUTS,
-                          new Rows(out, side),
-                          CublasLt.Output.BF16,
-                          stream));
+          Rows x = new Rows(input, INPUTS);
+          Rows to = new Rows(out, side);
+          CublasLt.Output bf16 = CublasLt.Output.BF16;
+          Runnable product;
+          if (e4m3) {
+            fp8.kernels().random(address, 4L * side * INPUTS, 1, stream);
+            product =
+                () -> products.multiplyFp8(x, side, address, side, INPUTS, to, bf16, 1e-4f, stream);
+          } else {
+            converts.random(address, 2L * side * INPUTS, 1, 1, stream);
+            product = () -> products.multiply(x, side, address, side, INPUTS, to, bf16, stream);
+          }
+          long took = best(product);
           return 2.0 * side * side * INPUTS * 1e9 / took;
         });
   }

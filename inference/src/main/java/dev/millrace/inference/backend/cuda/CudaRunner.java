@@ -2,6 +2,7 @@ package dev.millrace.inference.backend.cuda;
 
 import dev.millrace.inference.backend.DeviceException;
 import dev.millrace.inference.backend.Gauge;
+import dev.millrace.inference.backend.KvFormat;
 import dev.millrace.inference.backend.Step;
 import dev.millrace.inference.checkpoint.ModelConfig;
 import dev.millrace.inference.engine.Batch;
@@ -54,9 +55,14 @@ public final class CudaRunner implements ModelRunner {
    * @param kvBlocks blocks of keys and values; 0: as many as the GPU's memory has room for
    * @param maxTokens most query tokens of a step, at least 1
    * @param maxSequences most sequences of a step, at least 1
+   * @param kv format of keys and values; null: what the checkpoint says
    */
   public record Options(
-      CudaBackend.Options backend, int kvBlocks, int maxTokens, int maxSequences) {
+      CudaBackend.Options backend,
+      int kvBlocks,
+      int maxTokens,
+      int maxSequences,
+      @Nullable KvFormat kv) {
     public Options {
       if (kvBlocks < 0 || maxTokens < 1 || maxSequences < 1) {
         throw new IllegalArgumentException(
@@ -111,8 +117,10 @@ public final class CudaRunner implements ModelRunner {
     this.model = model;
     model.reserve(options.maxTokens(), options.maxSequences());
     backend.reserve(options.maxTokens(), options.maxSequences(), config.heads(), config.headDim());
-    int blocks = options.kvBlocks() > 0 ? options.kvBlocks() : blocks(config, backend.freeBytes());
-    this.cache = (CudaKvCache) model.kvCache(blocks);
+    KvFormat format = options.kv() == null ? stored(config) : options.kv();
+    int blocks =
+        options.kvBlocks() > 0 ? options.kvBlocks() : blocks(config, format, backend.freeBytes());
+    this.cache = (CudaKvCache) model.kvCache(blocks, format);
     this.info =
         new Info(
             config.vocabSize(),
@@ -122,10 +130,14 @@ public final class CudaRunner implements ModelRunner {
             DEPTH);
   }
 
+  private static KvFormat stored(ModelConfig config) {
+    return config.quantization().keysAndValues() ? KvFormat.FP8 : KvFormat.NATIVE;
+  }
+
   /** Blocks that so many bytes hold, short of the slack. */
-  static int blocks(ModelConfig config, long bytes) {
+  static int blocks(ModelConfig config, KvFormat format, long bytes) {
     List<Integer> kvHeads = config.kvHeads();
-    long each = Math.max(1, CudaKvCache.blockBytes(kvHeads, config.headDim()));
+    long each = Math.max(1, CudaKvCache.blockBytes(kvHeads, config.headDim(), format));
     long arrays = 2L * kvHeads.size() * DeviceArena.ALIGNMENT;
     long blocks = (bytes - SLACK - arrays) / each;
     if (blocks < 1) {

@@ -44,7 +44,7 @@ class BitEqualityTest {
   }
 
   @ParameterizedTest
-  @EnumSource(WeightFormat.class)
+  @EnumSource(mode = EnumSource.Mode.EXCLUDE, names = "F8_E4M3") // widened to bf16
   void shouldMultiplyARowToTheSameBitsInAnyCompany(WeightFormat format) {
     int inputs = 1100;
     int outputs = 517;
@@ -109,7 +109,7 @@ class BitEqualityTest {
       bytes[i] = (byte) (bytes[i] & 0x80 | (format == WeightFormat.F16 ? 0x30 : 0x3c));
     }
     MemorySegment.copy(bytes, 0, data, java.lang.foreign.ValueLayout.JAVA_BYTE, 0, bytes.length);
-    return new CpuWeight(data, format, rows, columns);
+    return new CpuWeight(data, format, rows, columns, null);
   }
 
   private static int[] bits(float[] x) {

@@ -8,4 +8,9 @@ class CpuBackendTest extends BackendTest {
   protected Backend open() {
     return new CpuBackend(2);
   }
+
+  @Override
+  protected boolean hasFp8Cache() {
+    return false;
+  }
 }

@@ -2,6 +2,7 @@ package dev.millrace.inference.backend.cuda;
 
 import dev.millrace.inference.backend.Backend;
 import dev.millrace.inference.backend.BackendTest;
+import dev.millrace.inference.checkpoint.WeightData;
 
 class CudaBackendTest extends BackendTest {
   @Override
@@ -21,5 +22,16 @@ class CudaBackendTest extends BackendTest {
   @Override
   protected float kept(float weight) {
     return Float.intBitsToFloat(CudaTensor.bf16(weight) << 16);
+  }
+
+  /** Rounding the other way now and then, and bfloat16 before and after it. */
+  @Override
+  protected double roundedError() {
+    return 2e-4;
+  }
+
+  @Override
+  protected boolean roundsInputs(WeightData weight) {
+    return Gpu.hasFp8() && weight.rows() % 16 == 0 && weight.columns() % 16 == 0;
   }
 }

@@ -19,4 +19,14 @@ class CudaReferenceTest extends ReferenceTest {
   protected int clearPositions() {
     return 1;
   }
+
+  @Override
+  protected double mostFp8Error() {
+    return 5e-2;
+  }
+
+  @Override
+  protected boolean hasFp8Cache() {
+    return true;
+  }
 }

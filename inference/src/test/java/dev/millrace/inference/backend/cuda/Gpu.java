@@ -29,6 +29,13 @@ public final class Gpu {
     return new CudaBackend(options());
   }
 
+  /** Whether it has units for FP8. */
+  static boolean hasFp8() {
+    try (Device device = Device.open(0)) {
+      return device.capability() >= 89;
+    }
+  }
+
   public static CudaBackend.Options options() {
     return new CudaBackend.Options(0, 0.05, null);
   }

@@ -1,0 +1,222 @@
+// Attention over the paged cache: softmax(q * K^T / sqrt(headDim)) * V, of e4m3 keys and values.
+//
+// Numbers of e4m3 are IEEE halves too, exactly, so halves are what is multiplied, and sums are
+// float: nothing is lost but what the cache itself rounds. Queries and weights become halves, which
+// hold more digits than bf16; a query above 65504 would become infinite.
+
+#include "attention.cuh"
+#include "fp8.cuh"
+
+// Two numbers of e4m3, in the low half of v.
+__device__ __forceinline__ uint32_t halves(uint32_t v) {
+  __half2_raw pair = __nv_cvt_fp8x2_to_halfraw2(static_cast<__nv_fp8x2_storage_t>(v), __NV_E4M3);
+  return pair.x | static_cast<uint32_t>(pair.y) << 16;
+}
+
+// What a warp of a decode holds of 16 rows. Keys and values go from shared memory to registers as
+// they are, four numbers a thread where the matrix units want two and two, so which number of a
+// head is called which is chosen to fit:
+//   of 16 numbers of q and k a thread holds 4t..4t+3, as numbers 2t, 2t+1, 2t+8 and 2t+9;
+//   of 16 columns of v numbers 2i go to one tile of eight, numbers 2i + 1 to another.
+template <int D>
+struct Fp8Rows : Sums<D> {
+  static constexpr int S = STRIDE<D, e4m3>;
+  uint32_t q[D / 16][4];
+
+  // q0, q1: the heads of rows g and g + 8, null where there is no such row.
+  __device__ __forceinline__ void begin(const bf16 *q0, const bf16 *q1) {
+    int t = threadIdx.x % 4;
+#pragma unroll
+    for (int k = 0; k < D / 16; k++) {
+      int column = k * 16 + 4 * t;
+      q[k][0] = q0 ? pack_half(load(q0, column), load(q0, column + 1)) : 0;
+      q[k][1] = q1 ? pack_half(load(q1, column), load(q1, column + 1)) : 0;
+      q[k][2] = q0 ? pack_half(load(q0, column + 2), load(q0, column + 3)) : 0;
+      q[k][3] = q1 ? pack_half(load(q1, column + 2), load(q1, column + 3)) : 0;
+    }
+    Sums<D>::begin();
+  }
+
+  // Takes 16 positions from `from` on, as weigh() says.
+  template <int TOKENS, bool MASK>
+  __device__ __forceinline__ void attend(const e4m3 *keys, const e4m3 *values, int from, int last0,
+                                         int last1, float scale) {
+    static_assert(TOKENS == 16, "two tiles of eight");
+    int lane = threadIdx.x % WARP;
+    // Matrix i of four: rows i % 2 * 8 on, columns i / 2 * 16 on, of 16-byte rows.
+    int row = lane / 8 % 2 * 8 + lane % 8;
+    int next = lane / 16;
+    float s[2][4] = {};
+#pragma unroll
+    for (int k = 0; k < D / 16; k += 2) {
+      uint32_t r[4];
+      load_matrices(r, keys + row * S + min(k + next, D / 16 - 1) * 16);
+      multiply<true>(s[0], q[k], halves(r[0]), halves(r[0] >> 16));
+      multiply<true>(s[1], q[k], halves(r[1]), halves(r[1] >> 16));
+      if (k + 1 < D / 16) {
+        multiply<true>(s[0], q[k + 1 < D / 16 ? k + 1 : k], halves(r[2]), halves(r[2] >> 16));
+        multiply<true>(s[1], q[k + 1 < D / 16 ? k + 1 : k], halves(r[3]), halves(r[3] >> 16));
+      }
+    }
+    this->template weigh<16, MASK>(s, from, last0, last1, scale);
+    uint32_t p[4] = {pack_half(s[0][0], s[0][1]), pack_half(s[0][2], s[0][3]),
+                     pack_half(s[1][0], s[1][1]), pack_half(s[1][2], s[1][3])};
+#pragma unroll
+    for (int n = 0; n < D / 16; n += 2) {
+      uint32_t r[4];
+      load_transposed(r, values + row * S + min(n + next, D / 16 - 1) * 16);
+      take(n, p, r[0], r[1]);
+      if (n + 1 < D / 16) {
+        take(n + 1 < D / 16 ? n + 1 : n, p, r[2], r[3]);
+      }
+    }
+  }
+
+  // Columns 16n on; low: tokens 0 to 7, high: 8 to 15, each two tokens of two columns.
+  __device__ __forceinline__ void take(int n, const uint32_t (&p)[4], uint32_t low, uint32_t high) {
+    constexpr unsigned EVEN = 0x4420, ODD = 0x4431;
+    multiply<true>(this->out[2 * n], p, halves(__byte_perm(low, 0, EVEN)),
+                   halves(__byte_perm(high, 0, EVEN)));
+    multiply<true>(this->out[2 * n + 1], p, halves(__byte_perm(low, 0, ODD)),
+                   halves(__byte_perm(high, 0, ODD)));
+  }
+};
+
+// Several query tokens of a sequence, as in attention.cu. A tile of keys and values comes as it is,
+// and all warps widen it together, each of which then reads all of it.
+constexpr int PREFILL_WARPS = 8;
+constexpr int PREFILL_TOKENS = 64;
+
+template <int D>
+__device__ __forceinline__ void widen(const e4m3 *from, bf16 *to) {
+  constexpr int PARTS = D / PART_BYTES;
+#pragma unroll
+  for (int unit = threadIdx.x; unit < PREFILL_TOKENS * PARTS; unit += PREFILL_WARPS * WARP) {
+    int token = unit / PARTS;
+    int part = unit % PARTS * PART_BYTES;
+    uint4 raw = *reinterpret_cast<const uint4 *>(from + token * STRIDE<D, e4m3> + part);
+    uint4 *out = reinterpret_cast<uint4 *>(to + token * STRIDE<D> + part);
+    uint4 low, high;
+    low.x = halves(raw.x), low.y = halves(raw.x >> 16);
+    low.z = halves(raw.y), low.w = halves(raw.y >> 16);
+    high.x = halves(raw.z), high.y = halves(raw.z >> 16);
+    high.z = halves(raw.w), high.w = halves(raw.w >> 16);
+    out[0] = low;
+    out[1] = high;
+  }
+}
+
+// memory: halves of keys and values, each [PREFILL_TOKENS][STRIDE]; then as they are, [2][keys,
+// values].
+template <int D>
+__device__ void prefill(bf16 *memory, const bf16 *q, const e4m3 *keys, const e4m3 *values, bf16 *out,
+                        const int *query_start, const int *context_length, const int *block_table,
+                        const int *tile_sequence, const int *tile_token, int max_blocks,
+                        int kv_heads, int group, int q_stride, int out_stride, float scale,
+                        float factor) {
+  constexpr int ROWS = PREFILL_WARPS * 16;
+  constexpr int THREADS = PREFILL_WARPS * WARP;
+  constexpr int TILE = PREFILL_TOKENS * STRIDE<D>;
+  constexpr int RAW = PREFILL_TOKENS * STRIDE<D, e4m3>;
+  bf16 *key_tile = memory;
+  bf16 *value_tile = memory + TILE;
+  e4m3 *raw = reinterpret_cast<e4m3 *>(memory + 2 * TILE);
+
+  int sequence = tile_sequence[blockIdx.x];
+  int first = tile_token[blockIdx.x];
+  int query = query_start[sequence];
+  int length = query_start[sequence + 1] - query;
+  int start = context_length[sequence] - length + first; // position of the tile's first token
+  int tokens = min(ROWS / group, length - first);
+  int end = start + tokens;
+  Paged<e4m3> cache = {keys, values, block_table + static_cast<size_t>(sequence) * max_blocks,
+                       kv_heads, static_cast<int>(blockIdx.y)};
+
+  int lane = threadIdx.x % WARP;
+  int t = lane % 4;
+  int row0 = threadIdx.x / WARP * 16 + lane / 4;
+  int row1 = row0 + 8;
+  int token0 = row0 / group;
+  int token1 = row1 / group;
+  size_t head0 = static_cast<size_t>(blockIdx.y) * group + row0 % group;
+  size_t head1 = static_cast<size_t>(blockIdx.y) * group + row1 % group;
+  size_t at0 = static_cast<size_t>(query) + first + token0;
+  size_t at1 = static_cast<size_t>(query) + first + token1;
+  bool real0 = token0 < tokens;
+  bool real1 = token1 < tokens;
+  Rows<D, true> rows;
+  rows.begin(real0 ? q + at0 * q_stride + head0 * D : nullptr,
+             real1 ? q + at1 * q_stride + head1 * D : nullptr);
+  int last0 = min(start + token0, end - 1);
+  int last1 = min(start + token1, end - 1);
+  int warp_first = start + min(threadIdx.x / WARP * 16 / group, tokens - 1);
+
+  int tiles = (end + PREFILL_TOKENS - 1) / PREFILL_TOKENS;
+  fetch<D, PREFILL_TOKENS, THREADS>(cache, 0, end, threadIdx.x, raw, raw + RAW);
+  commit_copies();
+  for (int i = 0; i < tiles; i++) {
+    if (i + 1 < tiles) {
+      e4m3 *next = raw + (i + 1) % 2 * 2 * RAW;
+      fetch<D, PREFILL_TOKENS, THREADS>(cache, (i + 1) * PREFILL_TOKENS, end, threadIdx.x, next,
+                                        next + RAW);
+    }
+    commit_copies();
+    await_copies<1>();
+    __syncthreads(); // it has come, and the tiles are read no more
+    const e4m3 *come = raw + i % 2 * 2 * RAW;
+    widen<D>(come, key_tile);
+    widen<D>(come + RAW, value_tile);
+    __syncthreads();
+    int from = i * PREFILL_TOKENS;
+    if (from + PREFILL_TOKENS - 1 <= warp_first) {
+      rows.template attend<PREFILL_TOKENS, false>(key_tile, value_tile, from, last0, last1, scale);
+    } else {
+      rows.template attend<PREFILL_TOKENS, true>(key_tile, value_tile, from, last0, last1, scale);
+    }
+  }
+
+  float share0 = factor / rows.total(0);
+  float share1 = factor / rows.total(1);
+#pragma unroll
+  for (int n = 0; n < D / 8; n++) {
+    int column = n * 8 + 2 * t;
+    if (real0) {
+      *reinterpret_cast<uint32_t *>(out + at0 * out_stride + head0 * D + column) =
+          pack(rows.out[n][0] * share0, rows.out[n][1] * share0);
+    }
+    if (real1) {
+      *reinterpret_cast<uint32_t *>(out + at1 * out_stride + head1 * D + column) =
+          pack(rows.out[n][2] * share1, rows.out[n][3] * share1);
+    }
+  }
+}
+
+#define HEAD_DIM(D)                                                                               \
+  extern "C" __global__ void __launch_bounds__(PREFILL_WARPS *WARP) prefill_fp8_##D(              \
+      const bf16 *q, const e4m3 *keys, const e4m3 *values, bf16 *out, const int *query_start,     \
+      const int *context_length, const int *block_table, const int *tile_sequence,                \
+      const int *tile_token, int max_blocks, int kv_heads, int group, int q_stride,               \
+      int out_stride, float scale, float factor) {                                                \
+    extern __shared__ __align__(16) bf16 memory[];                                                \
+    prefill<D>(memory, q, keys, values, out, query_start, context_length, block_table,            \
+               tile_sequence, tile_token, max_blocks, kv_heads, group, q_stride, out_stride,      \
+               scale, factor);                                                                    \
+  }                                                                                               \
+  extern "C" __global__ void __launch_bounds__(DECODE_WARPS *WARP) decode_fp8_##D(                \
+      const bf16 *q, const e4m3 *keys, const e4m3 *values, bf16 *out, float *partial,             \
+      float *weight, const int *query_start, const int *context_length, const int *block_table,   \
+      const int *item_sequence, const int *item_from, const int *item_to, int max_blocks,         \
+      int kv_heads, int group, int q_stride, int out_stride, float scale, float factor) {         \
+    extern __shared__ __align__(16) bf16 memory[];                                                \
+    decode<D, e4m3, Fp8Rows<D>, true>(                                                            \
+        reinterpret_cast<e4m3 *>(memory), q, keys, values, out, partial, weight, query_start,     \
+        context_length, block_table, item_sequence, item_from, item_to, max_blocks, kv_heads,     \
+        group, q_stride, out_stride, scale, factor);                                              \
+  }
+
+HEAD_DIM(16)
+HEAD_DIM(32)
+HEAD_DIM(48)
+HEAD_DIM(64)
+HEAD_DIM(96)
+HEAD_DIM(128)

@@ -1,0 +1,38 @@
+// e4m3 numbers in memory (sign, four bits of exponent, three of mantissa, no infinities), float in
+// registers. sm_89 and later convert in hardware, others by the header's arithmetic.
+#pragma once
+
+#include <cuda_fp8.h>
+#include <stdint.h>
+
+#include "element.cuh"
+
+typedef __nv_fp8_storage_t e4m3;
+
+constexpr float E4M3_MAX = 448.0f;
+
+// The nearest, ties to even; what is too large becomes the largest, what is no number stays none.
+__device__ __forceinline__ e4m3 to_e4m3(float v) {
+  return __nv_cvt_float_to_fp8(v, __NV_SATFINITE, __NV_E4M3);
+}
+
+__device__ __forceinline__ float from_e4m3(e4m3 v) {
+  return __half2float(__half(__nv_cvt_fp8_to_halfraw(v, __NV_E4M3)));
+}
+
+__device__ __forceinline__ uint32_t to_e4m3x2(float low, float high) {
+  return __nv_cvt_float2_to_fp8x2(make_float2(low, high), __NV_SATFINITE, __NV_E4M3);
+}
+
+// Eight numbers at an address that is a multiple of 8.
+__device__ __forceinline__ void store8(e4m3 *p, const float (&v)[VECTOR]) {
+  uint2 raw;
+  raw.x = to_e4m3x2(v[0], v[1]) | to_e4m3x2(v[2], v[3]) << 16;
+  raw.y = to_e4m3x2(v[4], v[5]) | to_e4m3x2(v[6], v[7]) << 16;
+  *reinterpret_cast<uint2 *>(p) = raw;
+}
+
+// What numbers are divided by so that the largest of them becomes E4M3_MAX; 1 for zeros.
+__device__ __forceinline__ float e4m3_scale(float largest) {
+  return largest > 0.0f ? fmaxf(largest / E4M3_MAX, 1.17549435e-38f) : 1.0f;
+}
