@@ -66,13 +66,13 @@ public class ReferenceTest {
 
   @Test
   void shouldComputeTheReferenceLogitsOfAnFp8Checkpoint() throws IOException {
-    compare("nemotron-nas-fp8", "logits.f32", KvFormat.NATIVE, mostFp8Error(), 30);
+    compare("nemotron-nas-fp8", "logits.f32", KvFormat.NATIVE, mostFp8Error(), 10);
   }
 
   @Test
   void shouldComputeTheReferenceLogitsOfAnFp8Cache() throws IOException {
     assumeTrue(hasFp8Cache(), "this backend has no such cache");
-    compare("nemotron-nas-fp8", "logits-fp8-cache.f32", KvFormat.FP8, mostFp8Error(), 30);
+    compare("nemotron-nas-fp8", "logits-fp8-cache.f32", KvFormat.FP8, mostFp8Error(), 10);
   }
 
   private void compare(
