@@ -7,12 +7,6 @@
 #include "attention.cuh"
 #include "fp8.cuh"
 
-// Two numbers of e4m3, in the low half of v.
-__device__ __forceinline__ uint32_t halves(uint32_t v) {
-  __half2_raw pair = __nv_cvt_fp8x2_to_halfraw2(static_cast<__nv_fp8x2_storage_t>(v), __NV_E4M3);
-  return pair.x | static_cast<uint32_t>(pair.y) << 16;
-}
-
 // What a warp of a decode holds of 16 rows. Keys and values go from shared memory to registers as
 // they are, four numbers a thread where the matrix units want two and two, so which number of a
 // head is called which is chosen to fit:
@@ -202,7 +196,7 @@ __device__ void prefill(bf16 *memory, const bf16 *q, const e4m3 *keys, const e4m
                tile_sequence, tile_token, max_blocks, kv_heads, group, q_stride, out_stride,      \
                scale, factor);                                                                    \
   }                                                                                               \
-  extern "C" __global__ void __launch_bounds__(DECODE_WARPS *WARP) decode_fp8_##D(                \
+  extern "C" __global__ void __launch_bounds__(DECODE_WARPS *WARP, 4) decode_fp8_##D(                \
       const bf16 *q, const e4m3 *keys, const e4m3 *values, bf16 *out, float *partial,             \
       float *weight, const int *query_start, const int *context_length, const int *block_table,   \
       const int *item_sequence, const int *item_from, const int *item_to, int max_blocks,         \

@@ -36,3 +36,9 @@ __device__ __forceinline__ void store8(e4m3 *p, const float (&v)[VECTOR]) {
 __device__ __forceinline__ float e4m3_scale(float largest) {
   return largest > 0.0f ? fmaxf(largest / E4M3_MAX, 1.17549435e-38f) : 1.0f;
 }
+
+// Two IEEE halves of the two numbers of e4m3 in the low half of v.
+__device__ __forceinline__ uint32_t halves(uint32_t v) {
+  __half2_raw pair = __nv_cvt_fp8x2_to_halfraw2(static_cast<__nv_fp8x2_storage_t>(v), __NV_E4M3);
+  return pair.x | static_cast<uint32_t>(pair.y) << 16;
+}

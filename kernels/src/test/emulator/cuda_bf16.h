@@ -44,6 +44,7 @@ struct alignas(16) float4 {
   float x, y, z, w;
 };
 
+inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return {x, y, z, w}; }
 inline float2 make_float2(float x, float y) { return {x, y}; }
 
 template <typename To, typename From>
@@ -74,6 +75,8 @@ inline unsigned __float_as_uint(float v) { return bits_as<unsigned>(v); }
 inline float __uint_as_float(unsigned v) { return bits_as<float>(v); }
 
 // volatile: the host compiler may not fuse what the kernels keep apart.
+inline float __fdividef(float a, float b) { return a / b; }
+inline float __expf(float v) { return expf(v); }
 inline float __fdiv_rn(float a, float b) { return a / b; }
 inline float __fmul_rn(float a, float b) {
   volatile float v = a * b;

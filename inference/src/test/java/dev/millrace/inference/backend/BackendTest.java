@@ -123,14 +123,14 @@ public abstract class BackendTest {
 
   @Test
   void shouldMultiplyFp8WithTheScaleOfACheckpoint() {
-    for (int rows : new int[] {1, 5, 70}) {
-      WeightData matrix = weight(WeightFormat.F8_E4M3, 48, 192);
+    for (int rows : new int[] {1, 5, 9, 17, 32, 70}) {
+      WeightData matrix = weight(WeightFormat.F8_E4M3, 64, 192);
       // Some inputs are more than the scale reaches: they become the largest number.
       WeightData fixed =
           new WeightData(
               "w", matrix.format(), matrix.shape(), matrix.data(), new Quantization(0.3f, 0.005f));
       float[] x = gaussian(rows * 192);
-      Tensor out = backend.tensor(rows, 48);
+      Tensor out = backend.tensor(rows, 64);
       backend.linear(tensor(x, 192), rows, backend.weight(fixed), null, out);
       check(rows + " rows", out.toHost(rows), product(x, rows, fixed, null));
     }
@@ -141,10 +141,12 @@ public abstract class BackendTest {
     // Matrix units may keep fewer digits of such sums than a float has.
     for (int inputs : new int[] {4096, 28_672}) {
       WeightData matrix = fp8(32, inputs, new Quantization(0.01f, Quantization.PER_ROW));
-      float[] x = gaussian(8 * inputs);
-      Tensor out = backend.tensor(8, 32);
-      backend.linear(tensor(x, inputs), 8, backend.weight(matrix), null, out);
-      check(inputs + " inputs", out.toHost(8), product(x, 8, matrix, null));
+      for (int rows : new int[] {8, 40}) {
+        float[] x = gaussian(rows * inputs);
+        Tensor out = backend.tensor(rows, 32);
+        backend.linear(tensor(x, inputs), rows, backend.weight(matrix), null, out);
+        check(rows + " x " + inputs, out.toHost(rows), product(x, rows, matrix, null));
+      }
     }
   }
 

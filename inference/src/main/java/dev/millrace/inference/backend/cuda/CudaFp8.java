@@ -224,8 +224,13 @@ final class CudaFp8 implements AutoCloseable {
     long at = weight.address();
     float scale = quantization.scale();
     CublasLt.Output bf16 = CublasLt.Output.BF16;
+    float both = quantization.fixed() ? scale * quantization.inputScale() : scale;
+    if (Fp8Kernels.takesFew(rows, outputs, inputs)) {
+      long each = quantization.fixed() ? 0 : scales.address();
+      kernels.multiplyFew(from.address(), rows, at, outputs, inputs, to, both, each, stream);
+      return;
+    }
     if (quantization.fixed()) {
-      float both = scale * quantization.inputScale();
       products.multiplyFp8(from, rows, at, outputs, inputs, to, bf16, both, stream);
       return;
     }
