@@ -165,12 +165,19 @@ extern "C" __global__ void silu_mul_rounded(const bf16 *gate, const bf16 *up, e4
   });
 }
 
-// x[row] *= scales[row]: what a product leaves to do that takes no scale a row.
-extern "C" __global__ void scale_rows(bf16 *x, const float *scales, int width, int stride) {
-  bf16 *row = x + static_cast<size_t>(blockIdx.x) * stride;
-  float scale = scales[blockIdx.x];
-  for (int i = threadIdx.x; i < width; i += blockDim.x) {
-    store(row, i, load(row, i) * scale);
+// x[row] *= scales[row]: what a product leaves to do that takes no scale a row. Grid: [columns in
+// stretches of 256 vectors][rows, or fewer and each takes several].
+extern "C" __global__ void scale_rows(bf16 *x, const float *scales, int rows, int width, int stride) {
+  int i = (blockIdx.x * blockDim.x + threadIdx.x) * VECTOR;
+  for (int row = blockIdx.y; i < width && row < rows; row += gridDim.y) {
+    bf16 *at = x + static_cast<size_t>(row) * stride + i;
+    float v[VECTOR];
+    load8(at, v);
+#pragma unroll
+    for (int j = 0; j < VECTOR; j++) {
+      v[j] *= scales[row];
+    }
+    store8(at, v);
   }
 }
 

@@ -275,12 +275,13 @@ public final class CublasLt implements AutoCloseable {
   }
 
   /**
-   * out = factor · x · weightᵀ of FP8, summed by the matrix units and in float.
+   * out = factor · scale · x · weightᵀ of FP8, summed by the matrix units and in float.
    *
    * @param x e4m3 [rows][inputs]; its stride counts such
    * @param weight e4m3 [outputs][inputs], contiguous
    * @param out [rows][outputs] of {@code output}; inputs and outputs are multiples of {@link
    *     #FP8_ALIGNMENT}, as are addresses and strides in bytes
+   * @param scale one float on the device; 0: it is 1
    */
   public void multiplyFp8(
       Rows x,
@@ -291,15 +292,14 @@ public final class CublasLt implements AutoCloseable {
       Rows out,
       Output output,
       float factor,
+      long scale,
       Stream stream) {
-    multiply(
-        shape(Kind.FP8, x, weight, outputs, inputs, out, output),
-        x,
-        rows,
-        weight,
-        out,
-        factor,
-        stream);
+    // First: what makes it writes over the number.
+    long operation = operation(Kind.FP8);
+    number.set(JAVA_LONG, 0, scale);
+    set(operation, "B_SCALE_POINTER", DESC_B_SCALE_POINTER, number);
+    Shape shape = shape(Kind.FP8, x, weight, outputs, inputs, out, output);
+    multiply(shape, x, rows, weight, out, factor, stream);
   }
 
   /**

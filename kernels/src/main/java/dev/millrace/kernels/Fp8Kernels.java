@@ -1,8 +1,8 @@
 package dev.millrace.kernels;
 
 /**
- * Launchers of {@code fp8.cu} and {@code few_fp8.cu}: rows of activations in e4m3, FP8 weights from
- * and to other formats, and products of few rows. Loaded into the current context by whoever closes it. Launches return before the kernels
+ * Launchers of {@code fp8.cu}: rows of activations in e4m3, and FP8 weights from and to other
+ * formats. Loaded into the current context by whoever closes it. Launches return before the kernels
  * ran; the stream orders them.
  *
  * <p>A row is divided by {@code fixed} before it is rounded; where that is 0, by the scale that its
@@ -17,13 +17,10 @@ public final class Fp8Kernels implements AutoCloseable {
   private static final int MOST_THREADS = 1024;
   private static final int THREADS = 256;
 
-  private static final int FEW_ROWS = 32;
-  private static final int FEW_OUTPUTS = 32;
-  private static final int FEW_CHUNK = 64;
-  private static final int FEW_THREADS = 256;
+  /** Most that the driver takes in the second dimension. */
+  private static final int MOST_BLOCKS = 65_535;
 
   private final KernelModule module = KernelModule.load("fp8");
-  private final KernelModule few = KernelModule.load("few_fp8");
   private final KernelModule.Kernel round = module.kernel("round_rows");
   private final KernelModule.Kernel rmsNorm = module.kernel("rms_norm_rounded");
   private final KernelModule.Kernel addRmsNorm = module.kernel("add_rms_norm_rounded");
@@ -31,9 +28,6 @@ public final class Fp8Kernels implements AutoCloseable {
   private final KernelModule.Kernel scale = module.kernel("scale_rows");
   private final KernelModule.Kernel widen = module.kernel("widen_e4m3");
   private final KernelModule.Kernel random = module.kernel("random_e4m3");
-  private final KernelModule.Kernel few8 = few.kernel("few_fp8_1");
-  private final KernelModule.Kernel few16 = few.kernel("few_fp8_2");
-  private final KernelModule.Kernel few32 = few.kernel("few_fp8_4");
 
   /**
    * Where rounded rows go.
@@ -90,38 +84,9 @@ public final class Fp8Kernels implements AutoCloseable {
    * @param scales float [rows]
    */
   public void scaleRows(Rows x, long scales, int rows, int width, Stream stream) {
-    scale.with(x.address()).with(scales).with(width).with(x.stride());
-    scale.launch(rows, THREADS, stream);
-  }
-
-  /** Whether {@link #multiplyFew} takes a product of that shape. */
-  public static boolean takesFew(int rows, int outputs, int inputs) {
-    return rows <= FEW_ROWS && outputs % FEW_OUTPUTS == 0 && inputs % FEW_CHUNK == 0;
-  }
-
-  /**
-   * out[row] = factor · scales[row] · x[row] · weightᵀ, summed in float. A row comes to the same
-   * whatever the others are and however many.
-   *
-   * @param x e4m3 [rows][inputs], contiguous
-   * @param weight e4m3 [outputs][inputs], contiguous; both at multiples of 16 bytes
-   * @param out bfloat16 [rows][outputs]
-   * @param scales float [rows]; 0: each is 1
-   */
-  public void multiplyFew(
-      long x,
-      int rows,
-      long weight,
-      int outputs,
-      int inputs,
-      Rows out,
-      float factor,
-      long scales,
-      Stream stream) {
-    KernelModule.Kernel kernel = rows <= 8 ? few8 : rows <= 16 ? few16 : few32;
-    kernel.with(x).with(weight).with(out.address()).with(scales).with(rows).with(inputs);
-    kernel.with(out.stride()).with(factor);
-    kernel.launch(outputs / FEW_OUTPUTS, FEW_THREADS, stream);
+    check(x.aligned(width), width);
+    scale.with(x.address()).with(scales).with(rows).with(width).with(x.stride());
+    scale.launch(ActivationKernels.blocks(width), Math.min(rows, MOST_BLOCKS), THREADS, 0, stream);
   }
 
   /** e4m3 to bfloat16, times a scale. */
@@ -151,6 +116,5 @@ public final class Fp8Kernels implements AutoCloseable {
   @Override
   public void close() {
     module.close();
-    few.close();
   }
 }

@@ -123,7 +123,7 @@ public abstract class BackendTest {
 
   @Test
   void shouldMultiplyFp8WithTheScaleOfACheckpoint() {
-    for (int rows : new int[] {1, 5, 9, 17, 32, 70}) {
+    for (int rows : new int[] {1, 5, 70, 140}) {
       WeightData matrix = weight(WeightFormat.F8_E4M3, 64, 192);
       // Some inputs are more than the scale reaches: they become the largest number.
       WeightData fixed =
@@ -141,7 +141,7 @@ public abstract class BackendTest {
     // Matrix units may keep fewer digits of such sums than a float has.
     for (int inputs : new int[] {4096, 28_672}) {
       WeightData matrix = fp8(32, inputs, new Quantization(0.01f, Quantization.PER_ROW));
-      for (int rows : new int[] {8, 40}) {
+      for (int rows : new int[] {1, 8, 140}) {
         float[] x = gaussian(rows * inputs);
         Tensor out = backend.tensor(rows, 32);
         backend.linear(tensor(x, inputs), rows, backend.weight(matrix), null, out);
