@@ -10,6 +10,12 @@ constexpr int INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, NOT_FO
 constexpr size_t MEMORY = static_cast<size_t>(40) << 30; // promised, not taken
 void *const STREAM = reinterpret_cast<void *>(7);
 
+// 8 is that of a GPU without units for FP8.
+int major_capability() {
+  const char *asked = getenv("EMULATED_MAJOR_CAPABILITY");
+  return asked == nullptr ? 9 : atoi(asked);
+}
+
 int allocate(void **p, size_t bytes) {
   return posix_memalign(p, 4096, bytes) == 0 ? 0 : OUT_OF_MEMORY;
 }
@@ -38,7 +44,7 @@ int cuDeviceGetName(char *name, int length, int) {
 }
 int cuDeviceGetAttribute(int *value, int attribute, int) {
   constexpr int MULTIPROCESSORS = 16, MAJOR = 75;
-  *value = attribute == MAJOR ? 9 : attribute == MULTIPROCESSORS ? 4 : 0;
+  *value = attribute == MAJOR ? major_capability() : attribute == MULTIPROCESSORS ? 4 : 0;
   return 0;
 }
 int cuDevicePrimaryCtxRetain(void **context, int) {
