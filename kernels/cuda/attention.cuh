@@ -110,10 +110,10 @@ struct Sums {
     float base1 = raise(1, top1);
 #pragma unroll
     for (int j = 0; j < TOKENS / 8; j++) {
-      s[j][0] = exp2f(s[j][0] - base0);
-      s[j][1] = exp2f(s[j][1] - base0);
-      s[j][2] = exp2f(s[j][2] - base1);
-      s[j][3] = exp2f(s[j][3] - base1);
+      s[j][0] = power_of_two(s[j][0] - base0);
+      s[j][1] = power_of_two(s[j][1] - base0);
+      s[j][2] = power_of_two(s[j][2] - base1);
+      s[j][3] = power_of_two(s[j][3] - base1);
       sum[0] += s[j][0] + s[j][1];
       sum[1] += s[j][2] + s[j][3];
     }

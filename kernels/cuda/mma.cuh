@@ -74,3 +74,10 @@ __device__ __forceinline__ uint32_t pack_half(float low, float high) {
   __half2 pair = __floats2half2_rn(low, high);
   return *reinterpret_cast<uint32_t *>(&pair);
 }
+
+// 2^x by the unit for it; results too small for a normal number are 0.
+__device__ __forceinline__ float power_of_two(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
+  return y;
+}

@@ -72,20 +72,51 @@ __device__ __forceinline__ u64 least(u64 v, Shared &s) {
   return block_reduce(v, s.keys, NO_KEY, [](u64 a, u64 b) { return a < b ? a : b; });
 }
 
+// Calls use(token, logit) for each logit that falls to this thread, in the order of their ids. Four
+// times DEPTH are under way at a time: there is one block a row, and few rows would wait for memory.
+template <int DEPTH, typename Use>
+__device__ __forceinline__ void each(const float *row, int vocab, Use use) {
+  if (vocab % 4 != 0) {
+#pragma unroll 4
+    for (int i = threadIdx.x; i < vocab; i += THREADS) {
+      use(i, row[i]);
+    }
+    return;
+  }
+  const float4 *vectors = reinterpret_cast<const float4 *>(row);
+  int count = vocab / 4;
+  for (int from = threadIdx.x; from < count; from += DEPTH * THREADS) {
+    float4 v[DEPTH];
+#pragma unroll
+    for (int k = 0; k < DEPTH; k++) {
+      int i = from + k * THREADS;
+      v[k] = vectors[i < count ? i : from];
+    }
+#pragma unroll
+    for (int k = 0; k < DEPTH; k++) {
+      int i = from + k * THREADS;
+      if (i < count) {
+        use(4 * i, v[k].x);
+        use(4 * i + 1, v[k].y);
+        use(4 * i + 2, v[k].z);
+        use(4 * i + 3, v[k].w);
+      }
+    }
+  }
+}
+
 // The key of the first token, or NO_KEY where the logits are no numbers.
 __device__ u64 first(const float *row, int vocab, Shared &s) {
   float top = -INFINITY;
   int token = -1;
   int bad = 0;
-#pragma unroll 4
-  for (int i = threadIdx.x; i < vocab; i += THREADS) {
-    float x = row[i];
+  each<4>(row, vocab, [&](int i, float x) {
     bad |= !(x < INFINITY);
     if (x > top) {
       top = x;
       token = i;
     }
-  }
+  });
   bad = block_reduce(bad, s.flags, 0, [](int a, int b) { return a | b; });
   u64 key = least(token < 0 ? NO_KEY : key_of(top, token), s);
   return bad ? NO_KEY : key;
@@ -230,8 +261,7 @@ __device__ Cut search(const float *row, int vocab, const Scale &scale, bool by_m
       h.masses[i] = 0;
     }
     __syncthreads();
-    for (int i = threadIdx.x; i < vocab; i += THREADS) {
-      float x = row[i];
+    each<2>(row, vocab, [&](int, float x) {
       unsigned rank = rank_of(x);
       if (x > -INFINITY && (digit == 0 || rank >> (shift + bits) == cut.rank)) {
         int bin = rank >> shift & ((1 << bits) - 1);
@@ -241,7 +271,7 @@ __device__ Cut search(const float *row, int vocab, const Scale &scale, bool by_m
           atomicAdd(&h.masses[bin], mass);
         }
       }
-    }
+    });
     __syncthreads();
     if (threadIdx.x < WARP) {
       walk(h, by_mass, wanted_count, wanted_mass, cut.count_before, cut.mass_before);
@@ -300,9 +330,7 @@ __device__ u64 filter(const float *row, int vocab, const Scale &scale, const Dra
   u64 last = NO_KEY;
   u64 total = 0;
   int candidates = 0;
-  for (int i = threadIdx.x; i < vocab; i += THREADS) {
-    candidates += row[i] > -INFINITY;
-  }
+  each<2>(row, vocab, [&](int, float x) { candidates += x > -INFINITY; });
   candidates = block_reduce(candidates, s.flags, 0, [](int a, int b) { return a + b; });
   bool few = draw.top_k > 0 && draw.top_k < candidates;
   if (few) {
@@ -313,9 +341,7 @@ __device__ u64 filter(const float *row, int vocab, const Scale &scale, const Dra
   }
   if (draw.top_p < 1) {
     if (!few) {
-      for (int i = threadIdx.x; i < vocab; i += THREADS) {
-        total += scale.mass(row[i]);
-      }
+      each<2>(row, vocab, [&](int, float x) { total += scale.mass(x); });
       total = block_reduce(total, s.keys, 0ull, [](u64 a, u64 b) { return a + b; });
     }
     u64 wanted = static_cast<u64>(ceil(draw.top_p * static_cast<double>(total)));
@@ -359,24 +385,23 @@ __device__ int race(const float *row, int vocab, const Scale &scale, const Draw 
   int winner = likeliest;
   float top = static_cast<float>(scale.top);
   float inverse = static_cast<float>(1.0 / scale.temperature);
-  for (int i = threadIdx.x; i < vocab; i += THREADS) {
-    float x = row[i];
+  each<2>(row, vocab, [&](int i, float x) {
     u64 bits = noise_bits(draw.stream, i);
     // Most are seen to lose with no logarithm and no double. What is no number here goes on.
     float about = (x - top) * inverse;
     if (about + noise_bound(bits) + 1e-3f - about * 1e-6f < static_cast<float>(best) - 1e-4f) {
-      continue;
+      return;
     }
     double exact = scale(x);
     if (key_of(x, i) > last || exact < draw.floor || exact == -INFINITY) {
-      continue;
+      return;
     }
     double own = score(exact, bits);
     if (own > best || (own == best && i < winner)) {
       best = own;
       winner = i;
     }
-  }
+  });
   double most = block_reduce(best, s.numbers, static_cast<double>(-INFINITY),
                              [](double a, double b) { return a > b ? a : b; });
   return static_cast<int>(least(best == most ? static_cast<u64>(winner) : NO_KEY, s));
@@ -386,9 +411,7 @@ __device__ int race(const float *row, int vocab, const Scale &scale, const Draw 
 
 __device__ double log_sum(const float *row, int vocab, float top, Shared &s) {
   double sum = 0;
-  for (int i = threadIdx.x; i < vocab; i += THREADS) {
-    sum += exp(static_cast<double>(row[i]) - top);
-  }
+  each<2>(row, vocab, [&](int, float x) { sum += exp(static_cast<double>(x) - top); });
   sum = block_reduce(sum, s.numbers, 0.0, [](double a, double b) { return a + b; });
   return top + log(sum);
 }
@@ -398,12 +421,12 @@ __device__ void likeliest(const float *row, int vocab, double norm, int count, L
   u64 before = 0;
   for (int n = 0; n < count; n++) {
     u64 next = NO_KEY;
-    for (int i = threadIdx.x; i < vocab; i += THREADS) {
-      u64 key = key_of(row[i], i);
+    each<2>(row, vocab, [&](int i, float x) {
+      u64 key = key_of(x, i);
       if ((n == 0 || key > before) && key < next) {
         next = key;
       }
-    }
+    });
     before = least(next, s);
     if (threadIdx.x == 0) {
       int token = static_cast<int>(before & 0xffffffffu);

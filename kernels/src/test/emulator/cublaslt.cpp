@@ -131,7 +131,7 @@ int cublasLtMatmulPreferenceSetAttribute(Preference *preference, int attribute, 
 int cublasLtMatmulAlgoGetHeuristic(void *handle, Operation *, Layout *, Layout *b, Layout *c,
                                    Layout *d, Preference *preference, int wanted, Heuristic *found,
                                    int *count) {
-  if (handle != HANDLE || wanted != 1 || c != d) {
+  if (handle != HANDLE || wanted < 1 || c != d) {
     return INVALID_VALUE;
   }
   *found = {};
@@ -139,6 +139,12 @@ int cublasLtMatmulAlgoGetHeuristic(void *handle, Operation *, Layout *, Layout *
   found->alignment = preference->alignment[0];
   *count = 1;
   return 0;
+}
+// An algorithm does for fewer columns too.
+int cublasLtMatmulAlgoCheck(void *handle, Operation *, Layout *, Layout *b, Layout *, Layout *,
+                            const Heuristic *algorithm, Heuristic *result) {
+  *result = *algorithm;
+  return handle == HANDLE && b->columns <= algorithm->columns ? 0 : NOT_SUPPORTED;
 }
 int cublasLtMatmul(void *handle, Operation *operation, const float *alpha, const void *a,
                    Layout *a_layout, const void *b, Layout *b_layout, const float *beta,
@@ -149,7 +155,7 @@ int cublasLtMatmul(void *handle, Operation *operation, const float *alpha, const
       a_layout->columns != d_layout->rows || b_layout->columns != d_layout->columns) {
     return INVALID_VALUE;
   }
-  if (algorithm->columns != b_layout->columns || !aligned(a, algorithm->alignment) ||
+  if (algorithm->columns < b_layout->columns || !aligned(a, algorithm->alignment) ||
       !aligned(b, algorithm->alignment) || !aligned(d, algorithm->alignment)) {
     return NOT_SUPPORTED;
   }

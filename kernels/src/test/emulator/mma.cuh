@@ -96,3 +96,5 @@ inline uint32_t pack_half(float low, float high) {
   return bits_as<uint16_t>(static_cast<_Float16>(low)) |
          static_cast<uint32_t>(bits_as<uint16_t>(static_cast<_Float16>(high))) << 16;
 }
+
+inline float power_of_two(float x) { return exp2f(x); }

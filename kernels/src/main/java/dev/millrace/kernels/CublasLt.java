@@ -18,6 +18,8 @@ import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.TreeMap;
+import java.util.function.Supplier;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -55,7 +57,13 @@ public final class CublasLt implements AutoCloseable {
   private static final int PREF_MAX_WORKSPACE_BYTES = 1;
   private static final int PREF_MIN_ALIGNMENT_A_BYTES = 5;
   private static final long HEURISTIC_BYTES = 96;
+  private static final long HEURISTIC_WORKSPACE = 64;
   private static final long HEURISTIC_STATE = 72;
+
+  /** Algorithms that are timed of those that the library thinks best, and how often. */
+  private static final int CANDIDATES = 8;
+
+  private static final int REPEATS = 3;
 
   private static final int MOST_ALIGNMENT = 256;
 
@@ -73,6 +81,7 @@ public final class CublasLt implements AutoCloseable {
   private final MemorySegment number = arena.allocate(JAVA_LONG);
   private final Map<Shape, Plan> plans = new HashMap<>();
   private final Set<Shape> unscalable = new HashSet<>();
+  private @Nullable Runnable timer;
 
   /** What a product's numbers are. */
   public enum Output {
@@ -111,9 +120,22 @@ public final class CublasLt implements AutoCloseable {
       Output output,
       int alignment) {}
 
-  /** The library's descriptions of a shape; algorithms by the number of rows. */
+  /**
+   * The library's descriptions of a shape; algorithms by the number of rows, of which some were
+   * found by timing.
+   */
   private record Plan(
-      Shape shape, long weight, long x, long out, Map<Integer, MemorySegment> algorithms) {}
+      Shape shape,
+      long weight,
+      long x,
+      long out,
+      Map<Integer, MemorySegment> algorithms,
+      TreeMap<Integer, MemorySegment> timed) {}
+
+  /** A product on its way to the library: its status, with an algorithm. */
+  private interface Product {
+    int run(MemorySegment algorithm);
+  }
 
   /** The library's functions; pointers to its own objects are numbers. */
   private static final class Functions {
@@ -129,6 +151,7 @@ public final class CublasLt implements AutoCloseable {
     final MethodHandle preferenceDestroy;
     final MethodHandle preferenceSet;
     final MethodHandle heuristic;
+    final MethodHandle check;
     final MethodHandle matmul;
 
     Functions(Natives n) {
@@ -162,6 +185,17 @@ public final class CublasLt implements AutoCloseable {
               JAVA_INT, // algorithms asked for
               ADDRESS, // results
               ADDRESS); // their number
+      this.check =
+          n.function(
+              "cublasLtMatmulAlgoCheck",
+              JAVA_LONG, // handle
+              JAVA_LONG, // operation
+              JAVA_LONG, // layouts of A, B, C, D
+              JAVA_LONG,
+              JAVA_LONG,
+              JAVA_LONG,
+              ADDRESS, // algorithm
+              ADDRESS); // result
       this.matmul =
           n.function(
               "cublasLtMatmul",
@@ -370,30 +404,112 @@ public final class CublasLt implements AutoCloseable {
     alpha.set(JAVA_FLOAT, 0, factor);
     Plan plan = plans.computeIfAbsent(shape, this::plan);
     setRows(plan, rows);
-    MemorySegment algorithm = algorithm(plan, rows);
-    call(
+    Product product =
+        algorithm ->
+            status(
+                () ->
+                    (int)
+                        f.matmul.invokeExact(
+                            handle,
+                            operation,
+                            alpha,
+                            weight,
+                            plan.weight,
+                            x.address(),
+                            plan.x,
+                            zero,
+                            out.address(),
+                            plan.out,
+                            out.address(),
+                            plan.out,
+                            algorithm,
+                            workspace,
+                            WORKSPACE_BYTES,
+                            stream.address()));
+    MemorySegment algorithm = plan.algorithms.get(rows);
+    if (algorithm == null) {
+      algorithm = timer == null ? chosen(plan, rows) : fastest(plan, rows, product, timer, stream);
+      plan.algorithms.put(rows, algorithm);
+    }
+    check(
+        product.run(algorithm),
         () ->
             "cublasLtMatmul(%d rows, %s, weight 0x%x, x 0x%x, out 0x%x)"
-                .formatted(rows, shape, weight, x.address(), out.address()),
-        () ->
-            (int)
-                f.matmul.invokeExact(
-                    handle,
-                    operation,
-                    alpha,
-                    weight,
-                    plan.weight,
-                    x.address(),
-                    plan.x,
-                    zero,
-                    out.address(),
-                    plan.out,
-                    out.address(),
-                    plan.out,
-                    algorithm,
-                    workspace,
-                    WORKSPACE_BYTES,
-                    stream.address()));
+                .formatted(rows, shape, weight, x.address(), out.address()));
+  }
+
+  /**
+   * Chooses algorithms by time from here on, each when a shape first comes with a number of rows:
+   * the library's first guess is often not its best. Later numbers of rows get what is best for the
+   * next larger one that was timed, so that nothing is loaded any more while others wait: what runs
+   * for the first time waits for all that was given to the GPU before.
+   *
+   * @param coolDown empties the GPU's cache, in the stream of the products: as it is when a model
+   *     runs, whose weights are more than it holds
+   */
+  public void beginTiming(Runnable coolDown) {
+    timer = coolDown;
+  }
+
+  public void endTiming() {
+    timer = null;
+  }
+
+  private MemorySegment fastest(
+      Plan plan, int rows, Product product, Runnable coolDown, Stream stream) {
+    MemorySegment best = MemorySegment.NULL;
+    float least = Float.MAX_VALUE;
+    List<MemorySegment> candidates = candidates(plan, rows, CANDIDATES);
+    try (Event start = Event.timing();
+        Event end = Event.timing()) {
+      for (MemorySegment candidate : candidates) {
+        if (product.run(candidate) != 0) {
+          continue;
+        }
+        for (int i = 0; i < REPEATS; i++) {
+          coolDown.run();
+          start.record(stream);
+          int status = product.run(candidate);
+          end.record(stream);
+          end.synchronize();
+          float took = start.millisTo(end);
+          if (status == 0 && took < least) {
+            least = took;
+            best = candidate;
+          }
+        }
+      }
+    }
+    if (best.equals(MemorySegment.NULL)) {
+      best = candidates.getFirst(); // its failure will say why
+    }
+    plan.timed.put(rows, best);
+    return best;
+  }
+
+  private MemorySegment chosen(Plan plan, int rows) {
+    Map.Entry<Integer, MemorySegment> timed = plan.timed.ceilingEntry(rows);
+    if (timed != null) {
+      MemorySegment result = arena.allocate(HEURISTIC_BYTES, 8);
+      long operation = operation(plan.shape.kind);
+      int status =
+          status(
+              () ->
+                  (int)
+                      f.check.invokeExact(
+                          handle,
+                          operation,
+                          plan.weight,
+                          plan.x,
+                          plan.out,
+                          plan.out,
+                          timed.getValue(),
+                          result));
+      if (status == 0 && result.get(JAVA_LONG, HEURISTIC_WORKSPACE) <= WORKSPACE_BYTES) {
+        return timed.getValue();
+      }
+    }
+    return candidates(plan, rows, 1).getFirst();
   }
 
   static int alignment(long addresses) {
@@ -408,7 +524,8 @@ public final class CublasLt implements AutoCloseable {
         layout(type, s.inputs, s.outputs, s.inputs),
         layout(type, s.inputs, 1, s.xStride),
         layout(s.output.type, s.outputs, 1, s.outStride),
-        new HashMap<>());
+        new HashMap<>(),
+        new TreeMap<>());
   }
 
   private long layout(int type, long rows, long columns, long stride) {
@@ -427,14 +544,10 @@ public final class CublasLt implements AutoCloseable {
         () -> (int) f.layoutSet.invokeExact(plan.out, LAYOUT_COLS, number, 8L));
   }
 
-  /** The one that the library thinks best; asked once for each number of rows. */
-  private MemorySegment algorithm(Plan plan, int rows) {
-    MemorySegment known = plan.algorithms.get(rows);
-    if (known != null) {
-      return known;
-    }
+  /** Those that the library thinks best, at least one. */
+  private List<MemorySegment> candidates(Plan plan, int rows, int most) {
     long operation = operation(plan.shape.kind);
-    MemorySegment found = arena.allocate(HEURISTIC_BYTES, 8);
+    MemorySegment found = arena.allocate(most * HEURISTIC_BYTES, 8);
     MemorySegment count = arena.allocate(JAVA_INT);
     long preference =
         made("cublasLtMatmulPreferenceCreate", () -> (int) f.preferenceCreate.invokeExact(number));
@@ -462,7 +575,7 @@ public final class CublasLt implements AutoCloseable {
                       plan.out,
                       plan.out,
                       preference,
-                      1,
+                      most,
                       found,
                       count));
     } finally {
@@ -470,14 +583,18 @@ public final class CublasLt implements AutoCloseable {
           "cublasLtMatmulPreferenceDestroy",
           () -> (int) f.preferenceDestroy.invokeExact(preference));
     }
-    int state = found.get(JAVA_INT, HEURISTIC_STATE);
-    if (count.get(JAVA_INT, 0) < 1 || state != 0) {
-      throw new CudaException(
-          "%s knows no way to multiply %d rows of %s (state %d)"
-              .formatted(name, rows, plan.shape, state));
+    List<MemorySegment> usable = new ArrayList<>();
+    for (int i = 0; i < count.get(JAVA_INT, 0); i++) {
+      MemorySegment one = found.asSlice(i * HEURISTIC_BYTES, HEURISTIC_BYTES);
+      if (one.get(JAVA_INT, HEURISTIC_STATE) == 0) {
+        usable.add(one);
+      }
     }
-    plan.algorithms.put(rows, found);
-    return found;
+    if (usable.isEmpty()) {
+      throw new CudaException(
+          "%s knows no way to multiply %d rows of %s".formatted(name, rows, plan.shape));
+    }
+    return usable;
   }
 
   private interface Call {
@@ -494,20 +611,26 @@ public final class CublasLt implements AutoCloseable {
     call(() -> what, call);
   }
 
-  private void call(java.util.function.Supplier<String> what, Call call) {
-    int status;
+  private void call(Supplier<String> what, Call call) {
+    check(status(call), what);
+  }
+
+  private static int status(Call call) {
     try {
-      status = call.run();
+      return call.run();
     } catch (Throwable e) {
       throw Natives.unchecked(e);
     }
+  }
+
+  private void check(int status, Supplier<String> what) {
     if (status != 0) {
-      throw new CudaException(what.get() + " failed: " + status(status) + " (" + name + ")");
+      throw new CudaException(what.get() + " failed: " + meaning(status) + " (" + name + ")");
     }
   }
 
   /** Of cublas_api.h. */
-  private static String status(int status) {
+  private static String meaning(int status) {
     return switch (status) {
       case 1 -> "CUBLAS_STATUS_NOT_INITIALIZED (1): the library could not start on this GPU";
       case 3 -> "CUBLAS_STATUS_ALLOC_FAILED (3): out of memory";

@@ -83,22 +83,38 @@ public final class SamplingKernels implements AutoCloseable {
       int firstMasked,
       int masked) {
 
+    // Looked up once: a step writes one for each of its sequences.
+    private static final long STREAM_AT = at("stream");
+    private static final long TEMPERATURE_AT = at("temperature");
+    private static final long FLOOR_AT = at("floor");
+    private static final long TOP_P_AT = at("topP");
+    private static final long TOP_K_AT = at("topK");
+    private static final long LOGPROBS_AT = at("logprobs");
+    private static final long REPETITION_AT = at("repetition");
+    private static final long PRESENCE_AT = at("presence");
+    private static final long FREQUENCY_AT = at("frequency");
+    private static final long FIRST_SEEN_AT = at("firstSeen");
+    private static final long SEEN_AT = at("seen");
+    private static final long PENDING_AT = at("pending");
+    private static final long FIRST_MASKED_AT = at("firstMasked");
+    private static final long MASKED_AT = at("masked");
+
     /** Writes it where the device takes it from, {@link #DRAW_BYTES} bytes. */
     public void write(MemorySegment to, long offset) {
-      to.set(ValueLayout.JAVA_LONG_UNALIGNED, offset + at("stream"), stream);
-      to.set(ValueLayout.JAVA_DOUBLE_UNALIGNED, offset + at("temperature"), temperature);
-      to.set(ValueLayout.JAVA_DOUBLE_UNALIGNED, offset + at("floor"), floor);
-      to.set(ValueLayout.JAVA_DOUBLE_UNALIGNED, offset + at("topP"), topP);
-      to.set(ValueLayout.JAVA_INT_UNALIGNED, offset + at("topK"), topK);
-      to.set(ValueLayout.JAVA_INT_UNALIGNED, offset + at("logprobs"), logprobs);
-      to.set(ValueLayout.JAVA_FLOAT_UNALIGNED, offset + at("repetition"), repetition);
-      to.set(ValueLayout.JAVA_FLOAT_UNALIGNED, offset + at("presence"), presence);
-      to.set(ValueLayout.JAVA_FLOAT_UNALIGNED, offset + at("frequency"), frequency);
-      to.set(ValueLayout.JAVA_INT_UNALIGNED, offset + at("firstSeen"), firstSeen);
-      to.set(ValueLayout.JAVA_INT_UNALIGNED, offset + at("seen"), seen);
-      to.set(ValueLayout.JAVA_INT_UNALIGNED, offset + at("pending"), pending);
-      to.set(ValueLayout.JAVA_INT_UNALIGNED, offset + at("firstMasked"), firstMasked);
-      to.set(ValueLayout.JAVA_INT_UNALIGNED, offset + at("masked"), masked);
+      to.set(ValueLayout.JAVA_LONG_UNALIGNED, offset + STREAM_AT, stream);
+      to.set(ValueLayout.JAVA_DOUBLE_UNALIGNED, offset + TEMPERATURE_AT, temperature);
+      to.set(ValueLayout.JAVA_DOUBLE_UNALIGNED, offset + FLOOR_AT, floor);
+      to.set(ValueLayout.JAVA_DOUBLE_UNALIGNED, offset + TOP_P_AT, topP);
+      to.set(ValueLayout.JAVA_INT_UNALIGNED, offset + TOP_K_AT, topK);
+      to.set(ValueLayout.JAVA_INT_UNALIGNED, offset + LOGPROBS_AT, logprobs);
+      to.set(ValueLayout.JAVA_FLOAT_UNALIGNED, offset + REPETITION_AT, repetition);
+      to.set(ValueLayout.JAVA_FLOAT_UNALIGNED, offset + PRESENCE_AT, presence);
+      to.set(ValueLayout.JAVA_FLOAT_UNALIGNED, offset + FREQUENCY_AT, frequency);
+      to.set(ValueLayout.JAVA_INT_UNALIGNED, offset + FIRST_SEEN_AT, firstSeen);
+      to.set(ValueLayout.JAVA_INT_UNALIGNED, offset + SEEN_AT, seen);
+      to.set(ValueLayout.JAVA_INT_UNALIGNED, offset + PENDING_AT, pending);
+      to.set(ValueLayout.JAVA_INT_UNALIGNED, offset + FIRST_MASKED_AT, firstMasked);
+      to.set(ValueLayout.JAVA_INT_UNALIGNED, offset + MASKED_AT, masked);
     }
 
     private static long at(String field) {

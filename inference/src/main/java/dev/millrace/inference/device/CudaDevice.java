@@ -79,6 +79,7 @@ final class CudaDevice {
         options.kvBlocks(),
         options.maxTokens(),
         options.maxSequences(),
-        options.kvDtype().equals(DeviceOptions.AUTO) ? null : kvFormat(options));
+        options.kvDtype().equals(DeviceOptions.AUTO) ? null : kvFormat(options),
+        options.warmUp());
   }
 }

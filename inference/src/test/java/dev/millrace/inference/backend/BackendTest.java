@@ -78,8 +78,8 @@ public abstract class BackendTest {
   @ParameterizedTest
   @EnumSource(WeightFormat.class)
   void shouldMultiplyByEachFormat(WeightFormat format) {
-    for (int rows : new int[] {1, 2, 3, 50, 97}) {
-      for (int inputs : new int[] {16, 32, 33, 72, 192, 1100}) {
+    for (int rows : new int[] {1, 2, 3, 9, 16, 50, 97}) {
+      for (int inputs : new int[] {16, 32, 33, 72, 192, 1100, 1112}) {
         for (int outputs : new int[] {1, 2, 7, 64, 131}) {
           WeightData weight = weight(format, outputs, inputs);
           float[] x = gaussian(rows * inputs);

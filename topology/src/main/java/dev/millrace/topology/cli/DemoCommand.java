@@ -52,6 +52,13 @@ public final class DemoCommand implements Callable<Integer> {
   private @Nullable Path model;
 
   @Option(
+      names = "--device",
+      paramLabel = "NAME",
+      defaultValue = "cpu",
+      description = "What computes: cpu, or cuda:N for the N-th GPU (default: ${DEFAULT-VALUE}).")
+  private String device;
+
+  @Option(
       names = "--keep",
       description = "Leave everything running, for prompts from another terminal.")
   private boolean keep;
@@ -80,7 +87,7 @@ public final class DemoCommand implements Callable<Integer> {
     Screen screen = new Screen(spec.commandLine().getOut());
     screen.line("Starting a broker, a registry and a worker; their log is %s", log);
     long start = System.nanoTime();
-    try (Parts parts = Parts.start(checkpoint)) {
+    try (Parts parts = Parts.start(checkpoint, device)) {
       screen.line("  broker    %s", parts.config().bootstrapServers());
       screen.line("  registry  %s", parts.stack().registryUrl());
       screen.line("  model     %s from %s", parts.generator().model(), checkpoint);
@@ -98,17 +105,17 @@ public final class DemoCommand implements Callable<Integer> {
   private record Parts(LocalStack stack, Generator generator, WorkerConfig config, Worker worker)
       implements AutoCloseable {
 
-    static Parts start(Path checkpoint) {
+    static Parts start(Path checkpoint, String device) {
       CompletableFuture<LocalStack> stack =
           CompletableFuture.supplyAsync(
               Environment.bundled() ? LocalStack::startWithoutRegistry : LocalStack::start);
       Generator generator = null;
       try {
         // Loading does not need the broker, so both start at once.
-        generator = Models.load(settings(checkpoint, "localhost:0", ""));
+        generator = Models.load(settings(checkpoint, device, "localhost:0", ""));
         LocalStack started = stack.join();
         WorkerConfig config =
-            settings(checkpoint, started.broker().bootstrap(), started.registryUrl())
+            settings(checkpoint, device, started.broker().bootstrap(), started.registryUrl())
                 .with(Map.of("kafka.state.dir", started.folder().resolve("state").toString()));
         TopicsCommand.create(config);
         Worker worker = new Worker(config, generator);
@@ -126,7 +133,8 @@ public final class DemoCommand implements Callable<Integer> {
       }
     }
 
-    private static WorkerConfig settings(Path checkpoint, String bootstrap, String registry) {
+    private static WorkerConfig settings(
+        Path checkpoint, String device, String bootstrap, String registry) {
       return WorkerConfig.of(
           Map.of(
               "kafka.bootstrap.servers",
@@ -139,6 +147,8 @@ public final class DemoCommand implements Callable<Integer> {
               checkpoint.toString(),
               "model.name",
               "millrace-demo",
+              "engine.device",
+              device,
               "topics.partitions",
               "2",
               "status.port",

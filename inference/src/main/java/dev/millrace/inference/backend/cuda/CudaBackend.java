@@ -55,6 +55,9 @@ public final class CudaBackend implements Backend {
   private static final Logger LOG = LoggerFactory.getLogger(CudaBackend.class);
   private static final int TURNS = 3;
 
+  /** Twice the largest cache of a GPU. */
+  private static final long COLD_BYTES = 256L << 20;
+
   private final Device device;
   private final int multiprocessors;
   private final List<AutoCloseable> owned = new ArrayList<>();
@@ -168,6 +171,25 @@ public final class CudaBackend implements Backend {
     sin.of((long) tokens * headDim / 2 * Float.BYTES);
     partials(AttentionPlan.mostItems(sequences, multiprocessors), heads, headDim);
     fp8.reserve(tokens);
+  }
+
+  /**
+   * Chooses the products' algorithms by time from here to {@link #endTiming}.
+   *
+   * @param address of memory that may be overwritten meanwhile
+   * @param bytes of it; less than twice the GPU's cache times products out of the cache
+   */
+  void beginTiming(long address, long bytes) {
+    products.beginTiming(
+        () -> {
+          if (bytes > 0) {
+            memory.zero(address, Math.min(bytes, COLD_BYTES));
+          }
+        });
+  }
+
+  void endTiming() {
+    products.endTiming();
   }
 
   @Override

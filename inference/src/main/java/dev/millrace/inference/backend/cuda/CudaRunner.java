@@ -15,6 +15,7 @@ import dev.millrace.inference.model.ModelSource;
 import dev.millrace.inference.model.Models;
 import dev.millrace.kernels.CudaException;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
@@ -36,6 +37,9 @@ public final class CudaRunner implements ModelRunner {
   /** Tokens a KV block, whatever the model. */
   public static final int BLOCK_SIZE = CudaKvCache.BLOCK;
 
+  /** From here on there is a rung between two powers of two. */
+  private static final int FINER_RUNGS = 16;
+
   /** Left free of KV blocks: for steps with larger tables than usual. */
   private static final long SLACK = 192L << 20;
 
@@ -56,13 +60,15 @@ public final class CudaRunner implements ModelRunner {
    * @param maxTokens most query tokens of a step, at least 1
    * @param maxSequences most sequences of a step, at least 1
    * @param kv format of keys and values; null: what the checkpoint says
+   * @param warmUp whether to return only when the first step will be as fast as the rest
    */
   public record Options(
       CudaBackend.Options backend,
       int kvBlocks,
       int maxTokens,
       int maxSequences,
-      @Nullable KvFormat kv) {
+      @Nullable KvFormat kv,
+      boolean warmUp) {
     public Options {
       if (kvBlocks < 0 || maxTokens < 1 || maxSequences < 1) {
         throw new IllegalArgumentException(
@@ -128,10 +134,53 @@ public final class CudaRunner implements ModelRunner {
             BLOCK_SIZE,
             blocks,
             DEPTH);
+    if (options.warmUp()) {
+      warmUp(options.maxTokens(), options.maxSequences());
+    }
   }
 
   private static KvFormat stored(ModelConfig config) {
     return config.quantization().keysAndValues() ? KvFormat.FP8 : KvFormat.NATIVE;
+  }
+
+  /**
+   * Steps of many sizes with made-up tokens, so that everything is loaded and the fastest products
+   * are known.
+   */
+  private void warmUp(int maxTokens, int maxSequences) {
+    long start = System.nanoTime();
+    backend.beginTiming(cache.first(), cache.firstBytes());
+    for (int tokens : rungs(maxTokens)) {
+      Batch batch = new Batch(1, tokens, Math.ceilDiv(tokens, BLOCK_SIZE));
+      batch.sequences = 1;
+      batch.tokenCount = tokens;
+      batch.queryStart[1] = tokens;
+      batch.contextLength[0] = tokens;
+      batch.logitRows = new int[Math.min(tokens, maxSequences)];
+      batch.logitCount = batch.logitRows.length;
+      for (int t = 0; t < tokens; t++) {
+        batch.tokenFrom[t] = -1;
+        batch.positions[t] = t;
+        batch.slots[t] = t % BLOCK_SIZE;
+      }
+      model.forward(backend.begin(batch, null), cache);
+      backend.await();
+    }
+    backend.endTiming();
+    LOG.info("Timed the matrix products in {} ms", (System.nanoTime() - start) / 1_000_000);
+  }
+
+  /** Numbers of tokens at which products are timed: each at most half more than the one before. */
+  static List<Integer> rungs(int most) {
+    List<Integer> rungs = new ArrayList<>();
+    for (int rung = 1; rung < most; rung *= 2) {
+      rungs.add(rung);
+      if (rung >= FINER_RUNGS && rung * 3 / 2 < most) {
+        rungs.add(rung * 3 / 2);
+      }
+    }
+    rungs.add(most);
+    return rungs;
   }
 
   /** Blocks that so many bytes hold, short of the slack. */

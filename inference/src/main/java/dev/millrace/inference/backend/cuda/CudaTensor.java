@@ -39,6 +39,11 @@ record CudaTensor(
   }
 
   @Override
+  public int elementBytes() {
+    return type.bytes;
+  }
+
+  @Override
   public float[] toHost(int rows) {
     java.util.Objects.checkIndex(rows, this.rows + 1);
     float[] out = new float[Math.multiplyExact(rows, columns)];
