@@ -101,10 +101,10 @@ final class BenchCommandTest {
 
   @Test
   void shouldSayWhichFormatsADeviceHas() {
-    assertThat(run("engine", "--dtype", "fp8")).isEqualTo(1);
+    assertThat(run("engine", "--kv-dtype", "fp8")).isEqualTo(1);
     assertThat(err.toString())
         .isEqualToNormalizingNewlines(
-            "millrace: the cpu backend has no weights of fp8: dtype is one of auto, bf16, f16,"
+            "millrace: the cpu backend has no keys and values of fp8: kv-dtype is one of auto,"
                 + " f32\n");
   }
 
