@@ -688,7 +688,8 @@ public abstract class BackendTest {
   }
 
   private void check(String what, float[] actual, double[] expected) {
-    checkWithin(what, actual, expected, tolerance());
+    // One sum alone may come close to zero, beside which its error is large.
+    checkWithin(what, actual, expected, expected.length == 1 ? 10 * tolerance() : tolerance());
   }
 
   private static void checkWithin(String what, float[] actual, double[] expected, double bound) {
