@@ -164,7 +164,7 @@ int cublasLtMatmul(void *handle, Operation *operation, const float *alpha, const
     if (b_layout->type != R_8F_E4M3 || a_layout->rows % 16 || a_layout->columns % 16 ||
         !aligned(a, 16) || !aligned(b, 16) || !aligned(d, 16) || b_layout->stride % 16 ||
         rows != (operation->b_mode == OUTER_VEC_32F) ||
-        rows != (operation->a_scale != nullptr) || (rows && operation->b_scale == nullptr)) {
+        (rows && (operation->a_scale == nullptr || operation->b_scale == nullptr))) {
       return NOT_SUPPORTED;
     }
   } else if (rows || operation->fast || b_layout->type != R_16BF) {
@@ -180,8 +180,10 @@ int cublasLtMatmul(void *handle, Operation *operation, const float *alpha, const
       sum *= *alpha;
       if (rows) {
         sum *= operation->a_scale[row] * operation->b_scale[column];
-      } else if (operation->b_scale != nullptr) {
-        sum *= *operation->b_scale;
+      } else {
+        // One number each.
+        sum *= operation->a_scale == nullptr ? 1 : *operation->a_scale;
+        sum *= operation->b_scale == nullptr ? 1 : *operation->b_scale;
       }
       size_t at = column * d_layout->stride + row;
       if (d_layout->type == R_16BF) {

@@ -267,12 +267,27 @@ public final class CublasLt implements AutoCloseable {
         made(
             "cublasLtMatmulDescCreate",
             () -> (int) f.descCreate.invokeExact(number, COMPUTE_32F, R_32F));
-    operations.put(kind, made);
-    set(made, "TRANSA", DESC_TRANSA, arena.allocateFrom(JAVA_INT, OP_T));
-    if (kind != Kind.BF16) {
-      set(made, "FAST_ACCUM", DESC_FAST_ACCUM, arena.allocateFrom(JAVA_BYTE, (byte) 1));
+    try {
+      describe(kind, made);
+    } catch (CudaException e) {
+      // Half described it would compute something else.
+      call("cublasLtMatmulDescDestroy", () -> (int) f.descDestroy.invokeExact(made));
+      throw e;
     }
+    operations.put(kind, made);
     return made;
+  }
+
+  private void describe(Kind kind, long operation) {
+    set(operation, "TRANSA", DESC_TRANSA, arena.allocateFrom(JAVA_INT, OP_T));
+    if (kind != Kind.BF16) {
+      set(operation, "FAST_ACCUM", DESC_FAST_ACCUM, arena.allocateFrom(JAVA_BYTE, (byte) 1));
+    }
+    if (kind == Kind.FP8_ROWS) {
+      MemorySegment mode = arena.allocateFrom(JAVA_INT, OUTER_VEC_32F);
+      set(operation, "A_SCALE_MODE", DESC_A_SCALE_MODE, mode);
+      set(operation, "B_SCALE_MODE", DESC_B_SCALE_MODE, mode);
+    }
   }
 
   private void set(long operation, String name, int attribute, MemorySegment value) {
@@ -309,7 +324,8 @@ public final class CublasLt implements AutoCloseable {
   }
 
   /**
-   * out = factor · scale · x · weightᵀ of FP8, summed by the matrix units and in float.
+   * out = factor · scale · x · weightᵀ of FP8. The matrix units sum it in their fast way, which keeps fewer
+   * digits of long sums than a float has.
    *
    * @param x e4m3 [rows][inputs]; its stride counts such
    * @param weight e4m3 [outputs][inputs], contiguous
@@ -374,13 +390,7 @@ public final class CublasLt implements AutoCloseable {
   }
 
   private void scaleBy(long ones, long scales) {
-    boolean fresh = !operations.containsKey(Kind.FP8_ROWS);
     long operation = operation(Kind.FP8_ROWS);
-    if (fresh) {
-      MemorySegment mode = arena.allocateFrom(JAVA_INT, OUTER_VEC_32F);
-      set(operation, "A_SCALE_MODE", DESC_A_SCALE_MODE, mode);
-      set(operation, "B_SCALE_MODE", DESC_B_SCALE_MODE, mode);
-    }
     number.set(JAVA_LONG, 0, ones);
     set(operation, "A_SCALE_POINTER", DESC_A_SCALE_POINTER, number);
     number.set(JAVA_LONG, 0, scales);
