@@ -9,6 +9,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeMap;
@@ -23,6 +24,11 @@ public final class Checkpoint implements AutoCloseable {
   private static final String SINGLE = "model.safetensors";
   private static final String INDEX = "model.safetensors.index.json";
   private static final String WEIGHT = ".weight";
+
+  /** Beyond these a scale or its inverse is soon infinite or nothing in float. */
+  private static final float LEAST_SCALE = 1e-30f;
+
+  private static final float MOST_SCALE = 1e30f;
 
   private final Path folder;
   private final Arena arena;
@@ -153,13 +159,27 @@ public final class Checkpoint implements AutoCloseable {
   private Quantization quantization(String name) {
     String module =
         name.endsWith(WEIGHT) ? name.substring(0, name.length() - WEIGHT.length()) : name;
-    return new Quantization(scale(module + ".weight_scale"), scale(module + ".input_scale"));
+    Quantization scales =
+        new Quantization(scale(module + ".weight_scale"), scale(module + ".input_scale"));
+    scales.check(name);
+    return scales;
+  }
+
+  /** Projections of keys and values beside which the scale that an FP8 cache wants is missing. */
+  public List<String> withoutKvScale() {
+    return tensors.keySet().stream()
+        .filter(
+            n ->
+                n.endsWith(".k_proj.weight") && !has(n.replace(WEIGHT, ".k_scale"))
+                    || n.endsWith(".v_proj.weight") && !has(n.replace(WEIGHT, ".v_scale")))
+        .toList();
   }
 
   /**
    * A tensor of one number that others are multiplied by.
    *
-   * @throws InvalidCheckpointException if it is missing, not one number, or not above 0
+   * @throws InvalidCheckpointException if it is missing, not one number, or not within
+   *     [{@value #LEAST_SCALE}, {@value #MOST_SCALE}]
    */
   public float scale(String name) {
     Place place = tensors.get(name);
@@ -178,10 +198,10 @@ public final class Checkpoint implements AutoCloseable {
               .formatted(place.file, name, place.entry.dtype(), Arrays.toString(shape)));
     }
     float scale = format.decode(place.entry.data(), 0);
-    if (!(scale > 0 && Float.isFinite(scale))) {
+    if (!(scale >= LEAST_SCALE && scale <= MOST_SCALE)) {
       throw new InvalidCheckpointException(
-          "%s: the scale %s is %s, it must be above 0: the checkpoint is damaged"
-              .formatted(place.file, name, scale));
+          "%s: the scale %s is %s, it must be from %s to %s: the checkpoint is damaged"
+              .formatted(place.file, name, scale, LEAST_SCALE, MOST_SCALE));
     }
     return scale;
   }

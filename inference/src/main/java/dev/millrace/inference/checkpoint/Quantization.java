@@ -24,6 +24,21 @@ public record Quantization(float scale, float inputScale) {
     return inputScale != PER_ROW;
   }
 
+  /**
+   * Holds that a float has both scales' product, by which results are multiplied.
+   *
+   * @param name of the matrix
+   * @throws InvalidCheckpointException if it is too large or too small for one
+   */
+  public void check(String name) {
+    float both = scale * inputScale;
+    if (fixed() && !(both >= Float.MIN_NORMAL && Float.isFinite(both))) {
+      throw new InvalidCheckpointException(
+          "the scale of the matrix %s is %s and that of its input %s: their product %s must be from %s to %s: the checkpoint is damaged"
+              .formatted(name, scale, inputScale, both, Float.MIN_NORMAL, Float.MAX_VALUE));
+    }
+  }
+
   /** As this, with another scale of the input. */
   public Quantization withInputScale(float other) {
     return new Quantization(scale, other);

@@ -23,6 +23,9 @@ final class Fp8 {
   /**
    * Gives FP8 matrices that read one input the largest of their inputs' scales. Their own scales
    * may differ: a backend that multiplies by several at once looks at that.
+   *
+   * @throws dev.millrace.inference.checkpoint.InvalidCheckpointException if a matrix's scale and
+   *     that input's have no product in float
    */
   static List<WeightData> shareInput(List<WeightData> matrices) {
     float largest = 0;
@@ -35,7 +38,12 @@ final class Fp8 {
         .map(
             m -> {
               Quantization q = m.quantization();
-              return q == null || !q.fixed() ? m : with(m, m.data(), q.withInputScale(scale));
+              if (q == null || !q.fixed()) {
+                return m;
+              }
+              Quantization shared = q.withInputScale(scale);
+              shared.check(m.name());
+              return with(m, m.data(), shared);
             })
         .toList();
   }
