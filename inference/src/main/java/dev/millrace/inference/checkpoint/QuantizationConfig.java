@@ -23,6 +23,8 @@ public record QuantizationConfig(boolean weights, boolean keysAndValues, List<St
 
   private static final String IN_CONFIG = "quantization_config";
   private static final String FILE = "hf_quant_config.json";
+  private static final String KV_ALGO = "kv_cache_quant_algo";
+  private static final String KV_SCHEME = "kv_cache_scheme";
   private static final String SUPPORTED =
       "FP8 of NVIDIA's Model Optimizer, with a scale for each matrix and each input";
 
@@ -30,25 +32,38 @@ public record QuantizationConfig(boolean weights, boolean keysAndValues, List<St
     excluded = List.copyOf(excluded);
   }
 
-  /** Reads it from where it is; the one in config.json counts where both are there. */
+  /**
+   * Reads it from where it is. The one in config.json counts where both are there, and the other
+   * one for the KV cache if the first says nothing of it.
+   */
   static QuantizationConfig read(JsonObject config, Path file) {
+    Path beside = file.resolveSibling(FILE);
     if (config.has(IN_CONFIG)) {
       JsonObject quantization = config.object(IN_CONFIG);
       if (!lower(quantization, "quant_method").equals("modelopt")) {
         throw quantization.unsupported("quant_method", "modelopt");
       }
-      return quantization.has("quantization")
-          ? ofFile(quantization.object("quantization"))
-          : ofConfig(quantization);
+      boolean nested = quantization.has("quantization");
+      JsonObject block = nested ? quantization.object("quantization") : quantization;
+      QuantizationConfig read = nested ? ofFile(block) : ofConfig(block);
+      if (speaksOf(block, KV_ALGO) || speaksOf(block, KV_SCHEME) || !Files.exists(beside)) {
+        return read;
+      }
+      boolean keysAndValues = isFp8(JsonObject.read(beside).object("quantization"), KV_ALGO);
+      return new QuantizationConfig(read.weights, keysAndValues, read.excluded);
     }
-    Path beside = file.resolveSibling(FILE);
     return Files.exists(beside) ? ofFile(JsonObject.read(beside).object("quantization")) : NONE;
+  }
+
+  /** Also by null: there is none. */
+  private static boolean speaksOf(JsonObject object, String key) {
+    return !object.get(key).isMissingNode();
   }
 
   private static QuantizationConfig ofFile(JsonObject quantization) {
     return new QuantizationConfig(
         isFp8(quantization, "quant_algo"),
-        isFp8(quantization, "kv_cache_quant_algo"),
+        isFp8(quantization, KV_ALGO),
         texts(quantization, "exclude_modules"));
   }
 
@@ -57,14 +72,17 @@ public record QuantizationConfig(boolean weights, boolean keysAndValues, List<St
       throw quantization.bad("quant_algo", SUPPORTED);
     }
     boolean weights = isFp8(quantization, "quant_algo");
-    boolean keysAndValues = false;
-    if (quantization.has("kv_cache_scheme")) {
-      JsonObject scheme = quantization.object("kv_cache_scheme");
+    boolean keysAndValues = isFp8(quantization, KV_ALGO);
+    if (quantization.has(KV_SCHEME)) {
+      JsonObject scheme = quantization.object(KV_SCHEME);
       if (scheme.positive("num_bits", 64) != 8) {
         throw scheme.unsupported("num_bits", "8");
       }
       if (!lower(scheme, "type").equals("float")) {
         throw scheme.unsupported("type", "float");
+      }
+      if (scheme.flag("dynamic", false)) {
+        throw scheme.unsupported("dynamic", "false: scales that the checkpoint holds");
       }
       keysAndValues = true;
     }

@@ -5,9 +5,14 @@ import dev.millrace.inference.checkpoint.Checkpoint;
 import dev.millrace.inference.checkpoint.ModelConfig;
 import dev.millrace.inference.checkpoint.WeightFormat;
 import java.nio.file.Path;
+import java.util.List;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /** From a checkpoint folder to a network: one line an architecture. */
 public final class Models {
+  private static final Logger LOG = LoggerFactory.getLogger(Models.class);
+
   private Models() {}
 
   /**
@@ -25,9 +30,18 @@ public final class Models {
     return switch (source) {
       case ModelSource.Folder(Path folder, Precision precision) -> {
         ModelConfig config = ModelConfig.read(folder);
+        Checkpoint checkpoint = Checkpoint.open(folder);
         WeightSource weights =
-            new CheckpointWeights(
-                Checkpoint.open(folder), config.quantization(), precision, backend);
+            new CheckpointWeights(checkpoint, config.quantization(), precision, backend);
+        List<String> unscaled = checkpoint.withoutKvScale();
+        if (config.quantization().keysAndValues() && !unscaled.isEmpty()) {
+          LOG.warn(
+              "{} asks for FP8 keys and values, but {} of their projections have no scale for them"
+                  + " (the first is {}): those are not scaled, which is 1.0",
+              folder,
+              unscaled.size(),
+              unscaled.getFirst());
+        }
         yield load(config, weights, backend);
       }
       case ModelSource.Random(Path file, WeightFormat format, long seed) ->
