@@ -211,7 +211,8 @@ public final class Settings {
           "auto",
           "Format of linear layers: auto (as the checkpoint has them), bf16 (FP8 is widened; GPUs"
               + " only), or fp8 (e4m3 weights and inputs, made from the checkpoint if it has"
-              + " others).");
+              + " others; a GPU below compute capability 8.9 has no units for it and gains"
+              + " nothing).");
   static final Setting KV_DTYPE =
       own(
           "engine.kv.dtype",
