@@ -324,8 +324,8 @@ public final class CublasLt implements AutoCloseable {
   }
 
   /**
-   * out = factor · scale · x · weightᵀ of FP8. The matrix units sum it in their fast way, which keeps fewer
-   * digits of long sums than a float has.
+   * out = factor · scale · x · weightᵀ of FP8. The matrix units sum it in their fast way, which
+   * keeps fewer digits of long sums than a float has.
    *
    * @param x e4m3 [rows][inputs]; its stride counts such
    * @param weight e4m3 [outputs][inputs], contiguous

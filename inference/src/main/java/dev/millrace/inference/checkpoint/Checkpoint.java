@@ -178,8 +178,8 @@ public final class Checkpoint implements AutoCloseable {
   /**
    * A tensor of one number that others are multiplied by.
    *
-   * @throws InvalidCheckpointException if it is missing, not one number, or not within
-   *     [{@value #LEAST_SCALE}, {@value #MOST_SCALE}]
+   * @throws InvalidCheckpointException if it is missing, not one number, or not within [{@value
+   *     #LEAST_SCALE}, {@value #MOST_SCALE}]
    */
   public float scale(String name) {
     Place place = tensors.get(name);

@@ -5,6 +5,8 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -118,6 +120,53 @@ class CheckpointTest {
           .isInstanceOf(InvalidCheckpointException.class)
           .hasMessageContaining("the scale q.weight_scale")
           .hasMessageContaining(message);
+    }
+  }
+
+  private void writeFp8Scales(float weight, float input) {
+    ByteBuffer data = ByteBuffer.allocate(9).order(ByteOrder.LITTLE_ENDIAN);
+    writeFp8("F32", 4, data.put((byte) 0x38).putFloat(weight).putFloat(input).array());
+  }
+
+  @ParameterizedTest
+  @CsvSource({
+    "1e-45,1,the scale q.weight_scale is 1.4E-45",
+    "9e-31,1,from 1.0E-30 to 1.0E30",
+    "1,2e30,the scale q.input_scale is 2.0E30",
+    "1,Infinity,the scale q.input_scale is Infinity",
+    "NaN,1,the scale q.weight_scale is NaN",
+    "-1,1,the scale q.weight_scale is -1.0",
+    "1e-20,1e-20,q.weight is 1.0E-20 and that of its input 1.0E-20: their product 1.0E-40",
+    "1e20,1e20,their product Infinity"
+  })
+  void shouldRefuseScalesThatFloatCannotMultiplyBy(float weight, float input, String message) {
+    writeFp8Scales(weight, input);
+    try (Checkpoint checkpoint = Checkpoint.open(folder)) {
+      assertThatThrownBy(() -> checkpoint.tensor("q.weight", 1, 1))
+          .isInstanceOf(InvalidCheckpointException.class)
+          .hasMessageContaining(message);
+    }
+  }
+
+  @Test
+  void shouldReadTheLeastAndTheLargestScale() {
+    writeFp8Scales(1e-30f, 1e30f);
+    try (Checkpoint checkpoint = Checkpoint.open(folder)) {
+      assertThat(checkpoint.tensor("q.weight", 1, 1).quantization())
+          .isEqualTo(new Quantization(1e-30f, 1e30f));
+    }
+  }
+
+  @Test
+  void shouldNameProjectionsThatHaveNoScaleForACache() {
+    String[] names = {"a.k_proj.weight", "a.k_proj.k_scale", "a.v_proj.weight", "b.k_proj.weight"};
+    StringBuilder header = new StringBuilder();
+    for (int i = 0; i < names.length; i++) {
+      header.append(i == 0 ? "{" : ", ").append(tensor(names[i], "F32", "[1]", 4 * i, 4 * i + 4));
+    }
+    write(header.append("}").toString(), 16);
+    try (Checkpoint checkpoint = Checkpoint.open(folder)) {
+      assertThat(checkpoint.withoutKvScale()).containsExactly("a.v_proj.weight", "b.k_proj.weight");
     }
   }
 

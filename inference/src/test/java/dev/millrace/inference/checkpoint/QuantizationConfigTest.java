@@ -59,6 +59,42 @@ class QuantizationConfigTest {
         .isEqualTo(new QuantizationConfig(true, true, List.of("lm_head", "model.layers.1*")));
   }
 
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = ';',
+      nullValues = "-",
+      value = {
+        ", \"kv_cache_quant_algo\": \"FP8\"; null; true",
+        "-; \"FP8\"; true",
+        "-; null; false",
+        ", \"kv_cache_quant_algo\": null; \"FP8\"; false",
+        ", \"kv_cache_scheme\": null; \"FP8\"; false"
+      })
+  void shouldReadTheCachesFormatWhereverItStands(String inBlock, String beside, boolean fp8)
+      throws IOException {
+    QuantizationConfig config =
+        read(
+            "{\"quantization_config\": {\"quant_method\": \"modelopt\", \"quant_algo\": \"FP8\"%s}}"
+                .formatted(inBlock == null ? "" : inBlock),
+            "{\"quantization\": {\"kv_cache_quant_algo\": " + beside + "}}");
+    assertThat(config).isEqualTo(new QuantizationConfig(true, fp8, List.of()));
+  }
+
+  @Test
+  void shouldRefuseACacheWhoseScalesAreMadeAsItRuns() {
+    String scheme = "{\"dynamic\": true, \"num_bits\": 8, \"type\": \"float\"}";
+    assertThatThrownBy(
+            () ->
+                read(
+                    "{\"quantization_config\": {\"quant_method\": \"modelopt\","
+                        + " \"quant_algo\": \"FP8\", \"kv_cache_scheme\": "
+                        + scheme
+                        + "}}",
+                    ""))
+        .isInstanceOf(InvalidCheckpointException.class)
+        .hasMessageContaining("quantization_config.kv_cache_scheme.dynamic is true");
+  }
+
   @Test
   void shouldSayThatNothingIsQuantised() throws IOException {
     assertThat(read("{}", "")).isSameAs(QuantizationConfig.NONE);

@@ -1,8 +1,10 @@
 package dev.millrace.inference.model;
 
 import static org.assertj.core.api.Assertions.assertThat;
+import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import dev.millrace.inference.checkpoint.E4m3;
+import dev.millrace.inference.checkpoint.InvalidCheckpointException;
 import dev.millrace.inference.checkpoint.Quantization;
 import dev.millrace.inference.checkpoint.WeightData;
 import dev.millrace.inference.checkpoint.WeightFormat;
@@ -41,6 +43,13 @@ class Fp8Test {
         .extracting(WeightData::quantization)
         .containsExactly(
             new Quantization(0.5f, 0.3f), new Quantization(0.25f, 0.3f), new Quantization(1, 0.3f));
+  }
+
+  @Test
+  void shouldRefuseAGroupWhoseSharedScaleIsTooLargeForOneOfIt() {
+    assertThatThrownBy(() -> Fp8.shareInput(List.of(fp8(1e25f, 1, 1), fp8(1e-25f, 1e25f, 2))))
+        .isInstanceOf(InvalidCheckpointException.class)
+        .hasMessageContaining("matrix w is 1.0E25 and that of its input 1.0E25");
   }
 
   @Test

@@ -27,8 +27,9 @@ import org.jspecify.annotations.Nullable;
  * All cores of the machine. Weights stay in the checkpoint's mapped memory and are read from there,
  * those of FP8 in a copy; keys and values lie outside the heap, activations on it. Operations have
  * ended when they return. What FP8 layers multiply is rounded whatever their shape. A GPU with
- * units for FP8 rounds it alike where rows and columns of a matrix are multiples of 16, and sums with
- * fewer digits; other matrices, and all on older GPUs, are bfloat16 there and nothing is rounded.
+ * units for FP8 rounds it alike where rows and columns of a matrix are multiples of 16, and sums
+ * with fewer digits; other matrices, and all on older GPUs, are bfloat16 there and nothing is
+ * rounded.
  */
 public final class CpuBackend implements Backend {
   /** Elements below which another thread's help costs more than it brings. */
