@@ -72,17 +72,7 @@ final class EventMapper {
      * @param allowed how many it may come to for now
      */
     GenerateRequest resumed(int[] tokens, int alone, int allowed) {
-      return new GenerateRequest(
-          request.id(),
-          request.prompt(),
-          request.tools(),
-          request.toolChoice(),
-          request.responseFormat(),
-          request.sampling(),
-          request.reasoning(),
-          request.prefill(),
-          request.scheduling().alone(alone).allowed(allowed),
-          tokens);
+      return request.resumed(request.scheduling().alone(alone).allowed(allowed), tokens);
     }
   }
 

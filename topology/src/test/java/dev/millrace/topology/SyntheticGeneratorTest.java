@@ -122,17 +122,7 @@ class SyntheticGeneratorTest {
   }
 
   private static GenerateRequest allowed(GenerateRequest request, int tokens) {
-    return new GenerateRequest(
-        request.id(),
-        request.prompt(),
-        request.tools(),
-        request.toolChoice(),
-        request.responseFormat(),
-        request.sampling(),
-        request.reasoning(),
-        request.prefill(),
-        request.scheduling().allowed(tokens),
-        request.resume());
+    return request.resumed(request.scheduling().allowed(tokens), request.resume());
   }
 
   @Test

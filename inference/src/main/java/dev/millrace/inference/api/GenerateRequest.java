@@ -28,4 +28,19 @@ public record GenerateRequest(
   public GenerateRequest {
     tools = List.copyOf(tools);
   }
+
+  /** The same, with another turn among others, to go on after these tokens. */
+  public GenerateRequest resumed(Scheduling newScheduling, int[] tokens) {
+    return new GenerateRequest(
+        id,
+        prompt,
+        tools,
+        toolChoice,
+        responseFormat,
+        sampling,
+        reasoning,
+        prefill,
+        newScheduling,
+        tokens);
+  }
 }

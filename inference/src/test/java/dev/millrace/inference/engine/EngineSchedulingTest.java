@@ -334,16 +334,7 @@ class EngineSchedulingTest extends EngineFixture {
     Engine engine = driven(config);
     Recorder other = new Recorder();
     Recorder held = new Recorder();
-    Engine.Handle handle =
-        engine.submit(
-            new TokenRequest(
-                "h",
-                new int[] {5, 6},
-                new int[0],
-                greedy(30, true),
-                NONE,
-                Scheduling.ANY.allowed(7)),
-            held);
+    Engine.Handle handle = engine.submit(allowed(7, 30), held);
     engine.submit(request(greedy(20, true), 3), other);
     rounds(engine, 60);
     assertThat(held.tokens).hasSize(7);
@@ -366,16 +357,7 @@ class EngineSchedulingTest extends EngineFixture {
   void shouldNotLookStuckWhileAllThatRunMustWait() throws Exception {
     try (Engine engine = new Engine(runner, config)) {
       Recorder held = new Recorder();
-      Engine.Handle handle =
-          engine.submit(
-              new TokenRequest(
-                  "h",
-                  new int[] {5, 6},
-                  new int[0],
-                  greedy(4, true),
-                  NONE,
-                  Scheduling.ANY.allowed(2)),
-              held);
+      Engine.Handle handle = engine.submit(allowed(2, 4), held);
       while (engine.stats().generated() < 2) {
         Thread.sleep(1);
       }
@@ -392,6 +374,17 @@ class EngineSchedulingTest extends EngineFixture {
   }
 
   private static final int[] NONE = {};
+
+  /** Of so many tokens, which waits when it has the first ones. */
+  private static TokenRequest allowed(int first, int tokens) {
+    return new TokenRequest(
+        "h",
+        new int[] {5, 6},
+        new int[0],
+        greedy(tokens, true),
+        NONE,
+        Scheduling.ANY.allowed(first));
+  }
 
   private static TokenRequest of(String tenant, int tokens) {
     return new TokenRequest(
