@@ -220,6 +220,14 @@ class BooksTest {
   }
 
   @Test
+  void shouldNoticeADeadLetterThatCameTwice() {
+    Planned poison = send(plan -> plan.poison() == Poison.GARBAGE);
+    deadLetter(poison, "BAD_RECORD", BYTES);
+    deadLetter(poison, "BAD_RECORD", BYTES);
+    assertThat(String.join("\n", failures("exactly_once_v2"))).contains("1 duplicates");
+  }
+
+  @Test
   void shouldAllowADuplicateOfWhatWasSentJustBeforeAFault() {
     faults.disrupted(AT + 1_000, AT + 2_000);
     Planned plan = send(Kind.PLAIN);
