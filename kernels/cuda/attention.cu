@@ -95,6 +95,9 @@ extern "C" __global__ void merge(const float *partial, const float *weight, bf16
                                  int head_dim, int out_stride) {
   int first = merge_first[blockIdx.x];
   int count = merge_count[blockIdx.x];
+  if (count == 0) {
+    return; // a graph's grid has room for the most
+  }
   float top = -INFINITY;
   for (int i = 0; i < count; i++) {
     top = fmaxf(top, weight[static_cast<size_t>(first + i) * heads + blockIdx.y]);

@@ -302,6 +302,9 @@ __device__ __forceinline__ void decode(T *memory, const bf16 *q, const T *keys, 
   int sequence = item_sequence[item];
   int from = item_from[item];
   int to = item_to[item];
+  if (from >= to) {
+    return; // no item: a graph's grid has room for the most
+  }
   int parts = (group + 15) / 16;
   int first_head = blockIdx.y % parts * 16;
   int heads_here = min(16, group - first_head);

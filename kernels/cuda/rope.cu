@@ -53,7 +53,8 @@ __device__ __forceinline__ void turn(const bf16 *head, const float *cos, const f
   keep8(out + half + j, high, inverse);
 }
 
-// One block a token. q: turned in place; k turned and v as it is: to the token's slot.
+// One block a token. q: turned in place; k turned and v as it is: to the token's slot. A slot of -1
+// is that of a row that is no token.
 template <typename T>
 __device__ __forceinline__ void store_turned(bf16 *q, const bf16 *k, const bf16 *v,
                                              const float *cos, const float *sin, const int *slots,
@@ -61,6 +62,10 @@ __device__ __forceinline__ void store_turned(bf16 *q, const bf16 *k, const bf16 
                                              int head_dim, int q_stride, int kv_stride,
                                              float key_inverse, float value_inverse) {
   size_t token = blockIdx.x;
+  int slot = slots[token];
+  if (slot < 0) {
+    return;
+  }
   int half = head_dim / 2;
   int parts = half / VECTOR;
   const float *c = cos + token * half;
@@ -68,7 +73,6 @@ __device__ __forceinline__ void store_turned(bf16 *q, const bf16 *k, const bf16 
   q += token * q_stride;
   k += token * kv_stride;
   v += token * kv_stride;
-  int slot = slots[token];
   int block = slot / BLOCK_TOKENS;
   int in_block = slot % BLOCK_TOKENS;
   int q_units = heads * parts;

@@ -32,4 +32,4 @@ for name in emulator driver; do
   g++ "${flags[@]}" -c "$here/$name.cpp" -o "$work/$name.o"
 done
 g++ -shared -Wl,-soname,libcuda.so.1 -o "$out/libcuda.so.1" "$work"/*.o
-g++ "${flags[@]}" -shared -o "$out/libcublasLt.so.13" "$here/cublaslt.cpp"
+g++ "${flags[@]}" -shared -o "$out/libcublasLt.so.13" "$here/cublaslt.cpp" -L"$out" -l:libcuda.so.1

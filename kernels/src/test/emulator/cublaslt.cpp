@@ -1,7 +1,12 @@
 // The functions of cuBLASLt that the CUDA backend uses, as plain sums, strict about what they are
 // given. Types and codes are those of cublasLt.h.
 
+#include <functional>
+
 #include "cuda_fp8.h"
+
+// Of driver.cpp: whether a graph is being recorded, which has this now.
+bool record(std::function<void()> work);
 
 namespace {
 constexpr int INVALID_VALUE = 7, NOT_SUPPORTED = 15;
@@ -45,6 +50,34 @@ float get(const void *p, int type, size_t i) {
 
 // As on a GPU other than Hopper, or with a library of CUDA 12.4 to 12.8.
 bool scales_rows() { return getenv("EMULATED_CUBLASLT_SCALES_NO_ROWS") == nullptr; }
+
+void multiply(const Operation &operation, float alpha, const void *a, const Layout &a_layout,
+              const void *b, const Layout &b_layout, void *d, const Layout &d_layout) {
+  bool rows = operation.a_mode == OUTER_VEC_32F;
+  for (uint64_t column = 0; column < d_layout.columns; column++) {
+    for (uint64_t row = 0; row < d_layout.rows; row++) {
+      float sum = 0;
+      for (uint64_t k = 0; k < a_layout.rows; k++) {
+        sum += get(a, a_layout.type, row * a_layout.stride + k) *
+               get(b, b_layout.type, column * b_layout.stride + k);
+      }
+      sum *= alpha;
+      if (rows) {
+        sum *= operation.a_scale[row] * operation.b_scale[column];
+      } else {
+        // One number each.
+        sum *= operation.a_scale == nullptr ? 1 : *operation.a_scale;
+        sum *= operation.b_scale == nullptr ? 1 : *operation.b_scale;
+      }
+      size_t at = column * d_layout.stride + row;
+      if (d_layout.type == R_16BF) {
+        static_cast<__nv_bfloat16 *>(d)[at] = __float2bfloat16_rn(sum);
+      } else {
+        static_cast<float *>(d)[at] = sum;
+      }
+    }
+  }
+}
 
 bool aligned(const void *p, uint64_t to) { return reinterpret_cast<uintptr_t>(p) % to == 0; }
 } // namespace
@@ -159,6 +192,10 @@ int cublasLtMatmul(void *handle, Operation *operation, const float *alpha, const
       !aligned(b, algorithm->alignment) || !aligned(d, algorithm->alignment)) {
     return NOT_SUPPORTED;
   }
+  auto product = [=, operation = *operation, alpha = *alpha, a_layout = *a_layout,
+                  b_layout = *b_layout, d_layout = *d_layout] {
+    multiply(operation, alpha, a, a_layout, b, b_layout, d, d_layout);
+  };
   bool rows = operation->a_mode == OUTER_VEC_32F;
   if (a_layout->type == R_8F_E4M3) {
     if (b_layout->type != R_8F_E4M3 || a_layout->rows % 16 || a_layout->columns % 16 ||
@@ -170,28 +207,8 @@ int cublasLtMatmul(void *handle, Operation *operation, const float *alpha, const
   } else if (rows || operation->fast || b_layout->type != R_16BF) {
     return INVALID_VALUE;
   }
-  for (uint64_t column = 0; column < d_layout->columns; column++) {
-    for (uint64_t row = 0; row < d_layout->rows; row++) {
-      float sum = 0;
-      for (uint64_t k = 0; k < a_layout->rows; k++) {
-        sum += get(a, a_layout->type, row * a_layout->stride + k) *
-               get(b, b_layout->type, column * b_layout->stride + k);
-      }
-      sum *= *alpha;
-      if (rows) {
-        sum *= operation->a_scale[row] * operation->b_scale[column];
-      } else {
-        // One number each.
-        sum *= operation->a_scale == nullptr ? 1 : *operation->a_scale;
-        sum *= operation->b_scale == nullptr ? 1 : *operation->b_scale;
-      }
-      size_t at = column * d_layout->stride + row;
-      if (d_layout->type == R_16BF) {
-        static_cast<__nv_bfloat16 *>(d)[at] = __float2bfloat16_rn(sum);
-      } else {
-        static_cast<float *>(d)[at] = sum;
-      }
-    }
+  if (!record(product)) {
+    product();
   }
   return 0;
 }

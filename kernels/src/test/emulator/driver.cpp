@@ -8,7 +8,9 @@
 #include "emulator.h"
 
 namespace {
-constexpr int INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, NOT_FOUND = 500;
+constexpr int INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, NOT_FOUND = 500,
+              CAPTURE_UNSUPPORTED = 900;
+constexpr int MOST_ARGUMENTS = 32; // what the launchers have room for
 constexpr size_t MEMORY = static_cast<size_t>(40) << 30; // promised, not taken
 void *const STREAM = reinterpret_cast<void *>(7);
 
@@ -29,6 +31,17 @@ std::map<std::string, Kernel> &kernels() {
 }
 
 typedef unsigned long long Address;
+
+// What a graph does when it is launched: with the arguments of its recording.
+typedef std::vector<std::function<void()>> Graph;
+static Graph *recording;
+
+bool record(std::function<void()> work) {
+  if (recording != nullptr) {
+    recording->push_back(work);
+  }
+  return recording != nullptr;
+}
 
 namespace {
 std::map<Address, size_t> &blocks() {
@@ -89,18 +102,30 @@ int cuMemFreeHost(void *p) {
   return 0;
 }
 int cuMemcpyHtoDAsync_v2(Address to, const void *from, size_t bytes, void *) {
+  if (recording != nullptr) {
+    return CAPTURE_UNSUPPORTED;
+  }
   memcpy(reinterpret_cast<void *>(to), from, bytes);
   return 0;
 }
 int cuMemcpyDtoHAsync_v2(void *to, Address from, size_t bytes, void *) {
+  if (recording != nullptr) {
+    return CAPTURE_UNSUPPORTED;
+  }
   memcpy(to, reinterpret_cast<void *>(from), bytes);
   return 0;
 }
 int cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, void *) {
+  if (recording != nullptr) {
+    return CAPTURE_UNSUPPORTED;
+  }
   memcpy(reinterpret_cast<void *>(to), reinterpret_cast<void *>(from), bytes);
   return 0;
 }
 int cuMemsetD8Async(Address p, unsigned char value, size_t bytes, void *) {
+  if (recording != nullptr) {
+    return CAPTURE_UNSUPPORTED;
+  }
   memset(reinterpret_cast<void *>(p), value, bytes);
   return 0;
 }
@@ -109,7 +134,35 @@ int cuStreamCreate(void **stream, unsigned) {
   return 0;
 }
 int cuStreamDestroy_v2(void *) { return 0; }
-int cuStreamSynchronize(void *) { return 0; }
+int cuStreamSynchronize(void *) { return recording == nullptr ? 0 : CAPTURE_UNSUPPORTED; }
+int cuStreamBeginCapture_v2(void *, int) {
+  recording = new Graph;
+  return 0;
+}
+int cuStreamEndCapture(void *, Graph **graph) {
+  *graph = recording;
+  recording = nullptr;
+  return 0;
+}
+int cuGraphInstantiateWithFlags(Graph **executable, Graph *graph, unsigned long long flags) {
+  *executable = new Graph(*graph);
+  return flags == 0 ? 0 : INVALID_VALUE;
+}
+int cuGraphUpload(Graph *, void *) { return 0; }
+int cuGraphLaunch(Graph *executable, void *) {
+  for (auto &work : *executable) {
+    work();
+  }
+  return 0;
+}
+int cuGraphDestroy(Graph *graph) {
+  delete graph;
+  return 0;
+}
+int cuGraphExecDestroy(Graph *executable) {
+  delete executable;
+  return 0;
+}
 int cuEventCreate(void **event, unsigned) {
   *event = new double(0);
   return 0;
@@ -153,6 +206,19 @@ int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsign
     return INVALID_VALUE;
   }
   Kernel *kernel = static_cast<Kernel *>(function);
+  if (recording != nullptr) {
+    std::vector<uint64_t> values;
+    for (int i = 0; i < MOST_ARGUMENTS; i++) {
+      values.push_back(*static_cast<uint64_t *>(arguments[i]));
+    }
+    return !record([=]() mutable {
+      std::vector<void *> pointers;
+      for (uint64_t &value : values) {
+        pointers.push_back(&value);
+      }
+      launch(gx, gy, bx, shared, [&] { (*kernel)(pointers.data()); });
+    });
+  }
   launch(gx, gy, bx, shared, [=] { (*kernel)(arguments); });
   return 0;
 }

@@ -103,10 +103,14 @@ public final class AttentionKernels implements AutoCloseable {
   /**
    * Stretches of context of sequences with one query token, each int [count]: of which sequence,
    * the positions [from, to). All of a sequence's follow one another; from is a multiple of 16.
+   * Where from is to there is no item.
    */
   public record Items(long sequence, long from, long to, int count) {}
 
-  /** Sequences of more than one item, each int [count]: which, its first item, its items. */
+  /**
+   * Sequences of more than one item, each int [count]: which, its first item, its items; none where
+   * those are 0.
+   */
   public record Merges(long sequence, long first, long items, int count) {}
 
   /** Where the items of one call leave their results. */
@@ -166,7 +170,7 @@ public final class AttentionKernels implements AutoCloseable {
    * @param q [tokens][heads][headDim]
    * @param k [tokens][kvHeads][headDim]
    * @param v as k, with the same stride
-   * @param slots int [tokens]
+   * @param slots int [tokens]; -1: there is no such token, nothing is done
    */
   public void ropeAndStore(
       Rows q,

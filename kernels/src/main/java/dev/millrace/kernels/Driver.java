@@ -17,6 +17,7 @@ import java.lang.invoke.MethodHandle;
  */
 final class Driver {
   private static final String LIBRARY = "libcuda.so.1";
+  private static final String NAME = "the CUDA driver";
 
   private final MethodHandle loadData;
   private final MethodHandle unload;
@@ -25,9 +26,10 @@ final class Driver {
   private final MethodHandle launch;
 
   private static final class Holder {
-    static final Driver INSTALLED = new Driver(installed());
+    static final SymbolLookup LOOKUP = found();
+    static final Driver INSTALLED = new Driver(LOOKUP);
 
-    private static SymbolLookup installed() {
+    private static SymbolLookup found() {
       try {
         return SymbolLookup.libraryLookup(LIBRARY, Arena.global());
       } catch (IllegalArgumentException e) {
@@ -42,11 +44,16 @@ final class Driver {
     return Holder.INSTALLED;
   }
 
+  /** Its functions, for what not every use of a GPU needs. */
+  static Natives natives() {
+    return new Natives(NAME, Holder.LOOKUP);
+  }
+
   /**
    * @param library where the functions are
    */
   Driver(SymbolLookup library) {
-    Natives natives = new Natives("the CUDA driver", library);
+    Natives natives = new Natives(NAME, library);
     this.loadData = natives.function("cuModuleLoadData", ADDRESS, ADDRESS);
     this.unload = natives.function("cuModuleUnload", JAVA_LONG);
     this.getFunction = natives.function("cuModuleGetFunction", ADDRESS, JAVA_LONG, ADDRESS);

@@ -219,6 +219,13 @@ public final class Settings {
           "auto",
           "Format of keys and values: auto (on a GPU what the checkpoint says, on the CPU f32),"
               + " bf16 or fp8 (GPUs only), f32 (CPU only).");
+  static final Setting CUDA_GRAPHS =
+      own(
+          "engine.cuda.graphs",
+          "true",
+          Unit.FLAG,
+          "Whether a GPU is given steps in which every sequence gets one token as CUDA graphs,"
+              + " which are recorded at the start; otherwise kernel by kernel.");
   static final Setting THREADS =
       own("engine.threads", "0", Unit.COUNT, "Threads of the CPU backend; 0: one for each core.");
 

@@ -62,6 +62,7 @@ public final class WorkerConfig {
    * @param device {@code cpu} or {@code cuda:N}
    * @param dtype of linear layers; which there are the device says
    * @param kvDtype of keys and values, likewise
+   * @param cudaGraphs whether a GPU is given decode steps as graphs
    */
   public record EngineSettings(
       int maxSequences,
@@ -73,7 +74,8 @@ public final class WorkerConfig {
       int threads,
       String device,
       String dtype,
-      String kvDtype) {}
+      String kvDtype,
+      boolean cudaGraphs) {}
 
   /**
    * What happens to a prompt that the engine failed.
@@ -372,7 +374,8 @@ public final class WorkerConfig {
         threads == 0 ? Runtime.getRuntime().availableProcessors() : threads,
         device(),
         Settings.DTYPE.text(values).toLowerCase(Locale.ROOT),
-        Settings.KV_DTYPE.text(values).toLowerCase(Locale.ROOT));
+        Settings.KV_DTYPE.text(values).toLowerCase(Locale.ROOT),
+        Settings.CUDA_GRAPHS.flag(values));
   }
 
   private String device() {

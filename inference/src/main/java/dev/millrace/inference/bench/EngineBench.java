@@ -83,6 +83,7 @@ public final class EngineBench {
       Tally tally = new Tally(load);
       Engine.Work before = engine.work();
       long busyBefore = runner.busyNanos();
+      long graphsBefore = runner.graphSteps();
       long start = System.nanoTime();
       for (TokenRequest request : requests) {
         tally.slots.acquire();
@@ -91,11 +92,12 @@ public final class EngineBench {
       submitWaiting(engine);
       tally.left.await();
       long busy = runner.busyNanos() - busyBefore;
+      long graphs = runner.graphSteps() - graphsBefore;
       Engine.Work after = engine.work();
       meter.end();
       engine.close();
       tally.check();
-      return report(meter, tally, (tally.lastEnd - start) / 1e9, before, after, busy);
+      return report(meter, tally, (tally.lastEnd - start) / 1e9, before, after, busy, graphs);
     }
   }
 
@@ -142,11 +144,13 @@ public final class EngineBench {
       double seconds,
       Engine.Work before,
       Engine.Work after,
-      long busyNanos) {
+      long busyNanos,
+      long graphs) {
     double steps = Math.max(1, after.steps() - before.steps());
     EngineReport.Steps how =
         new EngineReport.Steps(
             after.steps() - before.steps(),
+            graphs,
             (after.members() - before.members()) / steps,
             (after.tokens() - before.tokens()) / steps,
             meter.stepTimes(),

@@ -33,6 +33,7 @@ public record EngineReport(
    * How the steps went.
    *
    * @param count of them
+   * @param graphs those that the device was given as a whole
    * @param meanSequences in a step
    * @param meanTokens in a step
    * @param time from the end of a step to the end of the next
@@ -43,6 +44,7 @@ public record EngineReport(
    */
   public record Steps(
       long count,
+      long graphs,
       double meanSequences,
       double meanTokens,
       Samples.Summary time,

@@ -80,6 +80,7 @@ final class CudaDevice {
         options.maxTokens(),
         options.maxSequences(),
         options.kvDtype().equals(DeviceOptions.AUTO) ? null : kvFormat(options),
-        options.warmUp());
+        options.warmUp(),
+        options.cudaGraphs());
   }
 }

@@ -20,6 +20,7 @@ import org.jspecify.annotations.Nullable;
  * @param maxSequences most sequences of a step, likewise
  * @param libraries folder of NVIDIA's libraries; null: where the system looks
  * @param warmUp whether opening returns only when the first step will be as fast as the rest
+ * @param cudaGraphs whether a card that is warm is given its decode steps as graphs
  */
 public record DeviceOptions(
     String backend,
@@ -31,7 +32,8 @@ public record DeviceOptions(
     int maxTokens,
     int maxSequences,
     @Nullable Path libraries,
-    boolean warmUp) {
+    boolean warmUp,
+    boolean cudaGraphs) {
   /** Leaves a format to checkpoint and backend. */
   public static final String AUTO = "auto";
 
@@ -57,7 +59,7 @@ public record DeviceOptions(
     int number = name.group(2) == null ? 0 : Integer.parseInt(name.group(2));
     int cores = Runtime.getRuntime().availableProcessors();
     return new DeviceOptions(
-        name.group(1), number, AUTO, AUTO, cores, 0, MAX_TOKENS, MAX_SEQUENCES, null, true);
+        name.group(1), number, AUTO, AUTO, cores, 0, MAX_TOKENS, MAX_SEQUENCES, null, true, true);
   }
 
   public DeviceOptions withFormats(String weights, String keysAndValues) {
@@ -71,7 +73,8 @@ public record DeviceOptions(
         maxTokens,
         maxSequences,
         libraries,
-        warmUp);
+        warmUp,
+        cudaGraphs);
   }
 
   public DeviceOptions withKvBlocks(int blocks) {
@@ -85,7 +88,8 @@ public record DeviceOptions(
         maxTokens,
         maxSequences,
         libraries,
-        warmUp);
+        warmUp,
+        cudaGraphs);
   }
 
   public DeviceOptions withThreads(int count) {
@@ -99,12 +103,23 @@ public record DeviceOptions(
         maxTokens,
         maxSequences,
         libraries,
-        warmUp);
+        warmUp,
+        cudaGraphs);
   }
 
   public DeviceOptions withSteps(int tokens, int sequences) {
     return new DeviceOptions(
-        backend, number, dtype, kvDtype, threads, kvBlocks, tokens, sequences, libraries, warmUp);
+        backend,
+        number,
+        dtype,
+        kvDtype,
+        threads,
+        kvBlocks,
+        tokens,
+        sequences,
+        libraries,
+        warmUp,
+        cudaGraphs);
   }
 
   public DeviceOptions withLibraries(@Nullable Path folder) {
@@ -118,7 +133,8 @@ public record DeviceOptions(
         maxTokens,
         maxSequences,
         folder,
-        warmUp);
+        warmUp,
+        cudaGraphs);
   }
 
   public DeviceOptions withWarmUp(boolean warm) {
@@ -132,7 +148,23 @@ public record DeviceOptions(
         maxTokens,
         maxSequences,
         libraries,
-        warm);
+        warm,
+        cudaGraphs);
+  }
+
+  public DeviceOptions withCudaGraphs(boolean graphs) {
+    return new DeviceOptions(
+        backend,
+        number,
+        dtype,
+        kvDtype,
+        threads,
+        kvBlocks,
+        maxTokens,
+        maxSequences,
+        libraries,
+        warmUp,
+        graphs);
   }
 
   /** Refuses a format that a backend does not have; the message lists those it has. */

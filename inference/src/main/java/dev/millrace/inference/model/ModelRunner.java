@@ -17,6 +17,11 @@ public interface ModelRunner extends Runner {
   /** What the device can do at most; may be used only while no engine runs on this. */
   Gauge gauge();
 
+  /** Steps so far that the device was given as a whole, recorded before. Thread-safe. */
+  default long graphSteps() {
+    return 0;
+  }
+
   /** Device and settings, for people. */
   String describe();
 }

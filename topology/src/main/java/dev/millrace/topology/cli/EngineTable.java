@@ -53,8 +53,9 @@ final class EngineTable {
     row(screen, "step", steps.time());
     row(screen, "host, a step", steps.host());
     screen.line(
-        "steps             %d, of %.1f sequences and %.1f tokens; host %.3f ms each on average",
-        steps.count(), steps.meanSequences(), steps.meanTokens(), steps.hostMean());
+        "steps             %d, %d of them graphs, of %.1f sequences and %.1f tokens; host %.3f ms"
+            + " each on average",
+        steps.count(), steps.graphs(), steps.meanSequences(), steps.meanTokens(), steps.hostMean());
     screen.line(
         "device            %s; without a step for %.1f %% of the time",
         steps.occupancy() < 0
@@ -112,6 +113,7 @@ final class EngineTable {
     root.set("first_token_ms", json(report.firstToken()));
     root.set("between_tokens_ms", json(report.betweenTokens()));
     root.put("steps", steps.count());
+    root.put("graph_steps", steps.graphs());
     root.put("sequences_per_step", steps.meanSequences());
     root.put("tokens_per_step", steps.meanTokens());
     root.set("step_ms", json(steps.time()));

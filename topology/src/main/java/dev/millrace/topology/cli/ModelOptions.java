@@ -56,6 +56,14 @@ final class ModelOptions {
   private String kvDtype;
 
   @Option(
+      names = "--cuda-graphs",
+      paramLabel = "BOOL",
+      defaultValue = "true",
+      arity = "1",
+      description = "engine.cuda.graphs (default: ${DEFAULT-VALUE}).")
+  private boolean cudaGraphs;
+
+  @Option(
       names = "--threads",
       paramLabel = "N",
       defaultValue = "0",
@@ -106,6 +114,7 @@ final class ModelOptions {
     DeviceOptions options =
         DeviceOptions.of(device.toLowerCase(Locale.ROOT))
             .withFormats(dtype.toLowerCase(Locale.ROOT), kvDtype.toLowerCase(Locale.ROOT))
+            .withCudaGraphs(cudaGraphs)
             .withKvBlocks(kvBlocks);
     if (threads > 0) {
       options = options.withThreads(threads);

@@ -48,6 +48,7 @@ final class Models {
               engine.lowShare()),
           DeviceOptions.of(engine.device())
               .withFormats(engine.dtype(), engine.kvDtype())
+              .withCudaGraphs(engine.cudaGraphs())
               .withSteps(engine.tokenBudget(), engine.maxSequences())
               .withThreads(engine.threads())
               .withKvBlocks(engine.kvBlocks()),

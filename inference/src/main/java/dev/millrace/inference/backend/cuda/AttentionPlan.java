@@ -71,7 +71,7 @@ final class AttentionPlan {
       ints.count = 0;
     }
     int tileTokens = AttentionKernels.TILE_ROWS / group;
-    int stretch = stretch(batch, kvHeads * Math.ceilDiv(group, 16), multiprocessors);
+    int stretch = stretch(batch, blocksEach(group, kvHeads), multiprocessors);
     for (int s = 0; s < batch.sequences; s++) {
       int queries = batch.queryStart[s + 1] - batch.queryStart[s];
       if (queries == 1) {
@@ -93,9 +93,26 @@ final class AttentionPlan {
         tokens += batch.contextLength[s];
       }
     }
-    int wanted = Math.max(1, Math.ceilDiv(BLOCKS_EACH * multiprocessors, blocksEach));
+    int wanted = wanted(blocksEach, multiprocessors);
     long stretch = Math.ceilDiv(Math.ceilDiv(tokens, wanted), STRETCH) * STRETCH;
     return (int) Math.clamp(stretch, STRETCH, Integer.MAX_VALUE / STRETCH * STRETCH);
+  }
+
+  /** Blocks of an item. */
+  private static int blocksEach(int group, int kvHeads) {
+    return kvHeads * Math.ceilDiv(group, 16);
+  }
+
+  private static int wanted(int blocksEach, int multiprocessors) {
+    return Math.max(1, Math.ceilDiv(BLOCKS_EACH * multiprocessors, blocksEach));
+  }
+
+  /**
+   * How many more items than sequences a step has at most where each has one query token. So many
+   * sequences at most have several items.
+   */
+  static int mostCuts(int group, int kvHeads, int multiprocessors) {
+    return wanted(blocksEach(group, kvHeads), multiprocessors);
   }
 
   private void items(int sequence, int context, int stretch) {

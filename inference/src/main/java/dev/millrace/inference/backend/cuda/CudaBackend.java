@@ -24,6 +24,7 @@ import dev.millrace.kernels.CublasLt;
 import dev.millrace.kernels.CudaException;
 import dev.millrace.kernels.Device;
 import dev.millrace.kernels.Event;
+import dev.millrace.kernels.Graph;
 import dev.millrace.kernels.NormKernels;
 import dev.millrace.kernels.Rows;
 import dev.millrace.kernels.SamplingKernels;
@@ -150,7 +151,8 @@ public final class CudaBackend implements Backend {
     }
   }
 
-  private <T extends AutoCloseable> T own(T part) {
+  /** Closes a part when it closes itself, before those that were there earlier. */
+  <T extends AutoCloseable> T own(T part) {
     owned.add(part);
     return part;
   }
@@ -322,9 +324,55 @@ public final class CudaBackend implements Backend {
 
   @Override
   public Step begin(Batch batch, @Nullable Sampled previous) {
+    return CudaStep.send(batch, nextTurn(), (CudaSampled) previous);
+  }
+
+  /**
+   * As {@link #begin(Batch, Sampled)}, with arrays that a graph reads and that have room for it.
+   */
+  CudaStep begin(
+      Batch batch, @Nullable CudaSampled previous, DecodeTables tables, List<AttentionPlan> plans) {
+    StepBuffer buffer = nextTurn();
+    tables.send(batch, plans, buffer);
+    return CudaStep.sent(batch, buffer, previous, tables.arrays());
+  }
+
+  private StepBuffer nextTurn() {
     turns.get(turn).buffer.end();
     turn = (turn + 1) % TURNS;
-    return new CudaStep(batch, turns.get(turn).buffer, (CudaSampled) previous);
+    StepBuffer buffer = turns.get(turn).buffer;
+    buffer.begin();
+    return buffer;
+  }
+
+  // Graphs.
+
+  /** Records work of this backend; see {@link Graph#record}. */
+  Graph record(Runnable work) {
+    return Graph.record(stream, work);
+  }
+
+  void launch(Graph graph) {
+    graph.launch(stream);
+  }
+
+  /** Room for what graphs read, until the backend closes. */
+  long tables(long bytes) {
+    return memory.allocate("the tables of graphs", bytes);
+  }
+
+  /** Counts what was given back: as long as it stands, what a graph works in is where it was. */
+  long freed() {
+    return memory.freed();
+  }
+
+  /** Of the whole GPU, what nobody has taken. */
+  long deviceFreeBytes() {
+    return device.freeMemory();
+  }
+
+  int multiprocessors() {
+    return multiprocessors;
   }
 
   // Operations.
@@ -336,19 +384,35 @@ public final class CudaBackend implements Backend {
     if (weight.quantization() != null) {
       throw new IllegalArgumentException("an embedding table of FP8 is to be widened first");
     }
-    for (int t = 0; t < s.tokens(); t++) {
-      if (s.batch.tokenFrom[t] < 0) {
-        Objects.checkIndex(s.batch.tokens[t], weight.rows());
+    CudaStep.Embedding embedding = new CudaStep.Embedding(weight, contiguous(out));
+    if (s.recorded()) {
+      s.leave(embedding);
+    } else {
+      embed(s, embedding, s.tokens());
+    }
+  }
+
+  /**
+   * The embedding of a step.
+   *
+   * @param rows of its arrays, at least as many as it has tokens
+   */
+  void embed(CudaStep step, CudaStep.Embedding embedding, int rows) {
+    Batch batch = step.batch();
+    CudaWeight table = embedding.table();
+    for (int t = 0; t < batch.tokenCount; t++) {
+      if (batch.tokenFrom[t] < 0) {
+        Objects.checkIndex(batch.tokens[t], table.rows());
       }
     }
     activations.embed(
-        s.tokens,
-        s.tokenFrom,
-        s.sampledBefore(),
-        weight.address(),
-        contiguous(out).address(),
-        s.tokens(),
-        weight.columns(),
+        step.arrays.tokens(),
+        step.arrays.tokenFrom(),
+        step.sampledBefore(),
+        table.address(),
+        embedding.out().address(),
+        rows,
+        table.columns(),
         stream);
   }
 
@@ -483,7 +547,7 @@ public final class CudaBackend implements Backend {
     long sines = sin.of(bytes);
     if (s.rotary != rotary) {
       attentions.angles(
-          s.positions,
+          s.arrays.positions(),
           frequencies.computeIfAbsent(rotary, this::frequencies),
           cosines,
           sines,
@@ -502,7 +566,7 @@ public final class CudaBackend implements Backend {
         halves(v).address(),
         cosines,
         sines,
-        s.slots,
+        s.arrays.slots(),
         kv.layer(layer, q.columns() / kv.headDim()),
         s.tokens(),
         stream);
@@ -526,25 +590,27 @@ public final class CudaBackend implements Backend {
     int heads = q.columns() / kv.headDim();
     AttentionKernels.Layer l = kv.layer(layer, heads);
     CudaStep.Attention a =
-        s.attention.computeIfAbsent(
-            l.kvHeads(),
-            n -> {
-              plan.plan(s.batch, heads / n, n, multiprocessors);
-              return CudaStep.Attention.send(plan, s.buffer);
-            });
+        s.arrays
+            .attention()
+            .computeIfAbsent(
+                l.kvHeads(),
+                n -> {
+                  plan.plan(s.batch(), heads / n, n, multiprocessors);
+                  return CudaStep.Attention.send(plan, s.buffer());
+                });
     Rows queries = halves(q).asRows();
     Rows results = halves(out instanceof CudaInput input ? input.room() : out).asRows();
     if (a.tiles().count() > 0) {
-      attentions.prefill(queries, results, l, s.sequences, a.tiles(), stream);
+      attentions.prefill(queries, results, l, s.arrays.sequences(), a.tiles(), stream);
     }
     if (a.items().count() > 0) {
       AttentionKernels.Partials partials =
           a.merges().count() > 0
               ? partials(a.items().count(), heads, kv.headDim())
               : new AttentionKernels.Partials(0, 0);
-      attentions.decode(queries, results, l, s.sequences, a.items(), partials, stream);
+      attentions.decode(queries, results, l, s.arrays.sequences(), a.items(), partials, stream);
       if (a.merges().count() > 0) {
-        attentions.merge(results, l, s.sequences, a.merges(), partials, stream);
+        attentions.merge(results, l, s.arrays.sequences(), a.merges(), partials, stream);
       }
     }
     if (out instanceof CudaInput input) {
@@ -591,7 +657,7 @@ public final class CudaBackend implements Backend {
     if (s.logitRows() > 0) {
       activations.gatherRows(
           contiguous(x).address(),
-          s.logitRows,
+          s.arrays.logitRows(),
           contiguous(out).address(),
           s.logitRows(),
           x.columns(),
@@ -604,18 +670,18 @@ public final class CudaBackend implements Backend {
     CudaStep s = (CudaStep) step;
     int rows = s.logitRows();
     int vocab = logits.columns();
-    DrawPlan draws = new DrawPlan(s.batch, vocab);
-    StepBuffer.Region table = s.buffer.reserve(rows * SamplingKernels.DRAW_BYTES);
+    DrawPlan draws = new DrawPlan(s.batch(), vocab);
+    StepBuffer.Region table = s.buffer().reserve(rows * SamplingKernels.DRAW_BYTES);
     MemorySegment host = table.host();
     for (int row = 0; row < rows; row++) {
       draws.draws[row].write(host, row * SamplingKernels.DRAW_BYTES);
     }
-    long seen = s.buffer.put(draws.seen.values, draws.seen.count);
-    long masked = s.buffer.put(draws.masked.values, draws.masked.count);
-    s.buffer.send();
-    StepBuffer.Region tokens = s.buffer.reserve((long) rows * Integer.BYTES);
+    long seen = s.buffer().put(draws.seen.values, draws.seen.count);
+    long masked = s.buffer().put(draws.masked.values, draws.masked.count);
+    s.buffer().send();
+    StepBuffer.Region tokens = s.buffer().reserve((long) rows * Integer.BYTES);
     StepBuffer.Region logprobs =
-        draws.logprobs ? s.buffer.reserve(rows * SamplingKernels.LOGPROBS_BYTES) : null;
+        draws.logprobs ? s.buffer().reserve(rows * SamplingKernels.LOGPROBS_BYTES) : null;
     Event there = turns.get(turn).sampled;
     if (rows > 0) {
       sampling.sample(
@@ -635,7 +701,7 @@ public final class CudaBackend implements Backend {
       }
     }
     there.record(stream);
-    SamplingState[] states = Arrays.copyOf(s.batch.sampling, rows);
+    SamplingState[] states = Arrays.copyOf(s.batch().sampling, rows);
     return new CudaSampled(tokens, logprobs, states, there);
   }
 

@@ -47,6 +47,7 @@ public final class CudaRunner implements ModelRunner {
   private final Model model;
   private final CudaKvCache cache;
   private final Info info;
+  private final DecodeGraphs graphs;
   private int inFlight;
   private boolean lost;
   // What the step before draws; null after one that failed.
@@ -61,6 +62,7 @@ public final class CudaRunner implements ModelRunner {
    * @param maxSequences most sequences of a step, at least 1
    * @param kv format of keys and values; null: what the checkpoint says
    * @param warmUp whether to return only when the first step will be as fast as the rest
+   * @param graphs whether decode steps are launched as graphs, which are recorded when it warms up
    */
   public record Options(
       CudaBackend.Options backend,
@@ -68,7 +70,8 @@ public final class CudaRunner implements ModelRunner {
       int maxTokens,
       int maxSequences,
       @Nullable KvFormat kv,
-      boolean warmUp) {
+      boolean warmUp,
+      boolean graphs) {
     public Options {
       if (kvBlocks < 0 || maxTokens < 1 || maxSequences < 1) {
         throw new IllegalArgumentException(
@@ -134,8 +137,12 @@ public final class CudaRunner implements ModelRunner {
             BLOCK_SIZE,
             blocks,
             DEPTH);
+    this.graphs = backend.own(new DecodeGraphs(backend, model, cache, info.maxContext()));
     if (options.warmUp()) {
       warmUp(options.maxTokens(), options.maxSequences());
+      if (options.graphs()) {
+        graphs.record(Math.min(options.maxTokens(), options.maxSequences()));
+      }
     }
   }
 
@@ -220,6 +227,11 @@ public final class CudaRunner implements ModelRunner {
   }
 
   @Override
+  public long graphSteps() {
+    return graphs.launched();
+  }
+
+  @Override
   public String describe() {
     return backend.describe();
   }
@@ -251,8 +263,11 @@ public final class CudaRunner implements ModelRunner {
     // Should this step fail, the next must not take its tokens from the step before it.
     previous = null;
     backend.makeCurrent();
-    Step step = backend.begin(batch, before);
-    CudaSampled sampled = (CudaSampled) backend.sample(step, model.forward(step, cache));
+    CudaSampled sampled = graphs.run(batch, before);
+    if (sampled == null) {
+      Step step = backend.begin(batch, before);
+      sampled = (CudaSampled) backend.sample(step, model.forward(step, cache));
+    }
     previous = sampled;
     return sampled;
   }

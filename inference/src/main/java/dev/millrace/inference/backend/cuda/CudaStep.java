@@ -8,19 +8,34 @@ import java.util.HashMap;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
 
-/** A batch on the GPU: addresses of its arrays, and what layers share of what is made from them. */
+/**
+ * A step on the GPU: addresses of its arrays, and what layers share of what is made from them. It
+ * has a batch, or is one that is recorded, whose arrays are filled later.
+ */
 final class CudaStep implements Step {
-  final Batch batch;
-  final StepBuffer buffer;
-  final @Nullable CudaSampled previous;
-  final long tokens;
-  final long tokenFrom;
-  final long positions;
-  final long slots;
-  final long logitRows;
-  final AttentionKernels.Sequences sequences;
-  final Map<Integer, Attention> attention = new HashMap<>();
+  final Arrays arrays;
   @Nullable Rotary rotary;
+  private final @Nullable Live live;
+  private final int tokens;
+  private final int logitRows;
+  private @Nullable Embedding embedding;
+
+  /** What is computed now. */
+  private record Live(Batch batch, StepBuffer buffer, @Nullable CudaSampled previous) {}
+
+  /**
+   * Where a step's arrays are.
+   *
+   * @param attention plans that were sent, by the number of KV heads
+   */
+  record Arrays(
+      long tokens,
+      long tokenFrom,
+      long positions,
+      long slots,
+      long logitRows,
+      AttentionKernels.Sequences sequences,
+      Map<Integer, Attention> attention) {}
 
   /** Where a plan's arrays are. */
   record Attention(
@@ -51,43 +66,104 @@ final class CudaStep implements Step {
     }
   }
 
-  /** Brings a batch to the device. */
-  CudaStep(Batch batch, StepBuffer buffer, @Nullable CudaSampled previous) {
-    this.batch = batch;
-    this.buffer = buffer;
-    this.previous = previous;
+  /** What a recorded step leaves to whoever launches it. */
+  record Embedding(CudaWeight table, CudaTensor out) {}
+
+  private CudaStep(Arrays arrays, @Nullable Live live, int tokens, int logitRows) {
+    this.arrays = arrays;
+    this.live = live;
+    this.tokens = tokens;
+    this.logitRows = logitRows;
+  }
+
+  /**
+   * Brings a batch to the device.
+   *
+   * @param buffer begun for this step
+   */
+  static CudaStep send(Batch batch, StepBuffer buffer, @Nullable CudaSampled previous) {
+    check(batch, previous);
+    Arrays arrays =
+        new Arrays(
+            buffer.put(batch.tokens, batch.tokenCount),
+            buffer.put(batch.tokenFrom, batch.tokenCount),
+            buffer.put(batch.positions, batch.tokenCount),
+            buffer.put(batch.slots, batch.tokenCount),
+            buffer.put(batch.logitRows, batch.logitCount),
+            new AttentionKernels.Sequences(
+                buffer.put(batch.queryStart, batch.sequences + 1),
+                buffer.put(batch.contextLength, batch.sequences),
+                buffer.put(batch.blockTable, Math.multiplyExact(batch.sequences, batch.maxBlocks)),
+                batch.maxBlocks),
+            new HashMap<>());
+    buffer.send();
+    return sent(batch, buffer, previous, arrays);
+  }
+
+  /** A batch whose arrays were sent already. */
+  static CudaStep sent(
+      Batch batch, StepBuffer buffer, @Nullable CudaSampled previous, Arrays arrays) {
+    check(batch, previous);
+    return new CudaStep(
+        arrays, new Live(batch, buffer, previous), batch.tokenCount, batch.logitCount);
+  }
+
+  /** A step to record, with logits of all of its rows. */
+  static CudaStep recorded(int rows, Arrays arrays) {
+    return new CudaStep(arrays, null, rows, rows);
+  }
+
+  private static void check(Batch batch, @Nullable CudaSampled previous) {
     for (int t = 0; t < batch.tokenCount; t++) {
       if (batch.tokenFrom[t] >= 0 && previous == null) {
         throw new IllegalStateException("token " + t + " comes from a step that has no result");
       }
     }
-    buffer.begin();
-    this.tokens = buffer.put(batch.tokens, batch.tokenCount);
-    this.tokenFrom = buffer.put(batch.tokenFrom, batch.tokenCount);
-    this.positions = buffer.put(batch.positions, batch.tokenCount);
-    this.slots = buffer.put(batch.slots, batch.tokenCount);
-    this.logitRows = buffer.put(batch.logitRows, batch.logitCount);
-    this.sequences =
-        new AttentionKernels.Sequences(
-            buffer.put(batch.queryStart, batch.sequences + 1),
-            buffer.put(batch.contextLength, batch.sequences),
-            buffer.put(batch.blockTable, Math.multiplyExact(batch.sequences, batch.maxBlocks)),
-            batch.maxBlocks);
-    buffer.send();
+  }
+
+  boolean recorded() {
+    return live == null;
+  }
+
+  Batch batch() {
+    return live().batch;
+  }
+
+  StepBuffer buffer() {
+    return live().buffer;
+  }
+
+  private Live live() {
+    if (live == null) {
+      throw new IllegalStateException("a step that is recorded has no batch");
+    }
+    return live;
   }
 
   /** Tokens that the step before drew, on the device; 0 where there is none. */
   long sampledBefore() {
+    CudaSampled previous = live().previous;
     return previous == null ? 0 : previous.address();
+  }
+
+  void leave(Embedding left) {
+    embedding = left;
+  }
+
+  Embedding embedding() {
+    if (embedding == null) {
+      throw new IllegalStateException("the network embedded no tokens");
+    }
+    return embedding;
   }
 
   @Override
   public int tokens() {
-    return batch.tokenCount;
+    return tokens;
   }
 
   @Override
   public int logitRows() {
-    return batch.logitCount;
+    return logitRows;
   }
 }

@@ -6,7 +6,6 @@ import dev.millrace.inference.sampling.Sampler;
 import dev.millrace.inference.sampling.SamplingState;
 import dev.millrace.inference.sampling.TokenCounts;
 import dev.millrace.kernels.SamplingKernels;
-import java.util.Arrays;
 
 /**
  * How a step's tokens are drawn, as the sampling kernel takes it. The host need not know yet what
@@ -49,11 +48,15 @@ final class DrawPlan {
       pending = unknown == 1 ? tokenFrom : -1;
     }
     int firstMasked = masked.count;
-    Arrays.stream(state.masked(position)).filter(t -> t < vocab).forEach(masked::add);
+    for (int token : state.masked(position)) {
+      if (token < vocab) {
+        masked.add(token);
+      }
+    }
     return new SamplingKernels.Draw(
         Sampler.stream(params.seed(), position),
         params.topK() == 1 ? 0 : params.temperature(),
-        StrictMath.log(params.minP()),
+        params.minP() == 0 ? Double.NEGATIVE_INFINITY : StrictMath.log(params.minP()),
         params.topP(),
         params.topK(),
         params.logprobs(),

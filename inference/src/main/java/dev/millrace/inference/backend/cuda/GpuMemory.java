@@ -31,6 +31,7 @@ final class GpuMemory implements AutoCloseable {
   private final Stream stream;
   private final List<Stage> stages = new ArrayList<>();
   private int next;
+  private long freed;
 
   private record Stage(PinnedMemory memory, Event copied) {}
 
@@ -64,7 +65,13 @@ final class GpuMemory implements AutoCloseable {
   }
 
   void free(long address) {
+    freed++;
     arena.free(address);
+  }
+
+  /** How often something was given back. */
+  long freed() {
+    return freed;
   }
 
   long largestFree() {

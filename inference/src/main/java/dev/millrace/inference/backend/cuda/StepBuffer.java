@@ -59,6 +59,12 @@ final class StepBuffer implements AutoCloseable {
       return chunk.host.segment().asSlice(offset, bytes);
     }
 
+    /** Copies it to somewhere else on the device instead, at once; nothing was put before it. */
+    void sendTo(long address) {
+      memory.block().upload(address, chunk.host, offset, bytes, stream);
+      chunk.sent = chunk.used;
+    }
+
     /** Fetches what the device left there; it is on the host once the stream got past this. */
     void fetch() {
       memory.block().download(address(), chunk.host, offset, bytes, stream);

@@ -26,7 +26,7 @@ public final class BrokenGpu {
 
   /** See the class. */
   public static void main(String[] args) {
-    CudaRunner.Options options = new CudaRunner.Options(Gpu.options(), 8, 64, 4, null, false);
+    CudaRunner.Options options = new CudaRunner.Options(Gpu.options(), 8, 64, 4, null, false, true);
     try (CudaRunner runner = CudaRunner.open(Path.of(args[0]), options)) {
       for (int block : new int[] {1, FAR_BLOCK, 1}) {
         System.out.println("block " + block + ": " + step(runner, block));

@@ -36,7 +36,7 @@ class CudaRunnerTest {
   }
 
   private static CudaRunner.Options options(int kvBlocks) {
-    return new CudaRunner.Options(Gpu.options(), kvBlocks, 64, 4, null, true);
+    return new CudaRunner.Options(Gpu.options(), kvBlocks, 64, 4, null, true, true);
   }
 
   @AfterEach
