@@ -6,6 +6,7 @@
 // (token, head of the group), its tokens ROWS / group or what is left of the sequence's query.
 constexpr int PREFILL_WARPS = 8;
 constexpr int PREFILL_TOKENS = 64;
+constexpr int DECODE_STAGES = 3;
 
 // memory: keys, values: [2][PREFILL_TOKENS][STRIDE].
 template <int D>
@@ -131,10 +132,10 @@ extern "C" __global__ void merge(const float *partial, const float *weight, bf16
       const int *item_sequence, const int *item_from, const int *item_to, int max_blocks,         \
       int kv_heads, int group, int q_stride, int out_stride, float scale) {                       \
     extern __shared__ __align__(16) bf16 memory[];                                                \
-    decode<D, bf16, Rows<D>, false>(memory, q, keys, values, out, partial, weight, query_start,   \
-                                    context_length, block_table, item_sequence, item_from,        \
-                                    item_to, max_blocks, kv_heads, group, q_stride, out_stride,   \
-                                    scale, 1.0f);                                                 \
+    decode<D, DECODE_STAGES, bf16, Rows<D>, false>(                                               \
+        memory, q, keys, values, out, partial, weight, query_start, context_length, block_table,  \
+        item_sequence, item_from, item_to, max_blocks, kv_heads, group, q_stride, out_stride,     \
+        scale, 1.0f);                                                                             \
   }
 
 HEAD_DIM(16)

@@ -72,6 +72,27 @@ __device__ __forceinline__ void fetch(const Paged<T> &cache, int from, int end, 
   }
 }
 
+// The same of a block of the cache, for a warp: it lies in one piece, so it is looked up once.
+template <int D, typename T>
+__device__ __forceinline__ void fetch_block(const Paged<T> &cache, int from, int end, int lane,
+                                            T *keys, T *values) {
+  constexpr int PART = PART_BYTES / sizeof(T);
+  constexpr int PARTS = D / PART;
+  constexpr int COUNT = BLOCK_TOKENS * PARTS;
+  size_t block = place<D>(cache, from);
+#pragma unroll
+  for (int i = 0; i < (COUNT + WARP - 1) / WARP; i++) {
+    int unit = lane + i * WARP;
+    if (COUNT % WARP == 0 || unit < COUNT) {
+      int token = unit / PARTS;
+      int to = token * STRIDE<D, T> + unit % PARTS * PART;
+      bool there = from + token < end;
+      copy_async(keys + to, cache.keys + block + unit * PART, there);
+      copy_async(values + to, cache.values + block + unit * PART, there);
+    }
+  }
+}
+
 // Softmax of 16 rows on the way: a warp's share of scores and sums.
 template <int D>
 struct Sums {
@@ -213,7 +234,6 @@ struct Rows : Sums<D> {
 };
 
 constexpr int DECODE_WARPS = 4;
-constexpr int DECODE_STAGES = 3;
 
 // Where a decode leaves its results: those of a whole sequence in out, others in partial
 // [item][head][D] and weight [item][head], the logarithm (to base 2) of the sum.
@@ -289,7 +309,7 @@ __device__ __forceinline__ void finish(Sums<D> &rows, float *memory, const Decod
 //
 // memory: [warp][stage][keys, values][16][STRIDE] of T. R: the rows of a warp; PAIRS: as in finish.
 // scale is that of products, factor that of values.
-template <int D, typename T, typename R, bool PAIRS>
+template <int D, int STAGES, typename T, typename R, bool PAIRS>
 __device__ __forceinline__ void decode(T *memory, const bf16 *q, const T *keys, const T *values,
                                        bf16 *out, float *partial, float *weight,
                                        const int *query_start, const int *context_length,
@@ -316,7 +336,7 @@ __device__ __forceinline__ void decode(T *memory, const bf16 *q, const T *keys, 
   int warp = threadIdx.x / WARP;
   int lane = threadIdx.x % WARP;
   int g = lane / 4;
-  T *stages = memory + warp * DECODE_STAGES * 2 * TILE;
+  T *stages = memory + warp * STAGES * 2 * TILE;
   R rows;
   const bf16 *heads = q + query * q_stride + head * D;
   rows.begin(g < heads_here ? heads + g * D : nullptr,
@@ -325,24 +345,23 @@ __device__ __forceinline__ void decode(T *memory, const bf16 *q, const T *keys, 
   int step = DECODE_WARPS * BLOCK_TOKENS;
   int next = from + warp * BLOCK_TOKENS;
 #pragma unroll
-  for (int i = 0; i < DECODE_STAGES - 1; i++) {
+  for (int i = 0; i < STAGES - 1; i++) {
     if (next < to) {
-      fetch<D, BLOCK_TOKENS, WARP>(cache, next, to, lane, stages + 2 * i * TILE,
-                                   stages + (2 * i + 1) * TILE);
+      fetch_block<D>(cache, next, to, lane, stages + 2 * i * TILE, stages + (2 * i + 1) * TILE);
     }
     commit_copies();
     next += step;
   }
   int stage = 0;
   for (int at = from + warp * BLOCK_TOKENS; at < to; at += step) {
-    int free = (stage + DECODE_STAGES - 1) % DECODE_STAGES;
+    int free = (stage + STAGES - 1) % STAGES;
     if (next < to) {
-      fetch<D, BLOCK_TOKENS, WARP>(cache, next, to, lane, stages + 2 * free * TILE,
-                                   stages + (2 * free + 1) * TILE);
+      fetch_block<D>(cache, next, to, lane, stages + 2 * free * TILE,
+                     stages + (2 * free + 1) * TILE);
     }
     commit_copies();
     next += step;
-    await_copies<DECODE_STAGES - 1>();
+    await_copies<STAGES - 1>();
     __syncwarp();
     const T *k = stages + 2 * stage * TILE;
     if (at + BLOCK_TOKENS <= to) {
@@ -351,7 +370,7 @@ __device__ __forceinline__ void decode(T *memory, const bf16 *q, const T *keys, 
       rows.template attend<BLOCK_TOKENS, true>(k, k + TILE, at, to - 1, to - 1, scale);
     }
     __syncwarp();
-    stage = (stage + 1) % DECODE_STAGES;
+    stage = (stage + 1) % STAGES;
   }
   await_copies<0>();
 

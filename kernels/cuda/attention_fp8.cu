@@ -76,6 +76,11 @@ struct Fp8Rows : Sums<D> {
   }
 };
 
+// Of a decode. Four blocks at once on a processor hide what a warp waits for better than a longer
+// pipeline does.
+constexpr int DECODE_STAGES = 2;
+constexpr int DECODE_BLOCKS = 4;
+
 // Several query tokens of a sequence, as in attention.cu. A tile of keys and values comes as it is,
 // and all warps widen it together, each of which then reads all of it.
 constexpr int PREFILL_WARPS = 8;
@@ -91,10 +96,7 @@ __device__ __forceinline__ void widen(const e4m3 *from, bf16 *to) {
     uint4 raw = *reinterpret_cast<const uint4 *>(from + token * STRIDE<D, e4m3> + part);
     uint4 *out = reinterpret_cast<uint4 *>(to + token * STRIDE<D> + part);
     uint4 low, high;
-    low.x = halves(raw.x), low.y = halves(raw.x >> 16);
-    low.z = halves(raw.y), low.w = halves(raw.y >> 16);
-    high.x = halves(raw.z), high.y = halves(raw.z >> 16);
-    high.z = halves(raw.w), high.w = halves(raw.w >> 16);
+    widened(raw, low, high);
     out[0] = low;
     out[1] = high;
   }
@@ -196,13 +198,14 @@ __device__ void prefill(bf16 *memory, const bf16 *q, const e4m3 *keys, const e4m
                tile_sequence, tile_token, max_blocks, kv_heads, group, q_stride, out_stride,      \
                scale, factor);                                                                    \
   }                                                                                               \
-  extern "C" __global__ void __launch_bounds__(DECODE_WARPS *WARP, 4) decode_fp8_##D(                \
+  extern "C" __global__ void __launch_bounds__(DECODE_WARPS *WARP, DECODE_BLOCKS)                 \
+      decode_fp8_##D(                                                                             \
       const bf16 *q, const e4m3 *keys, const e4m3 *values, bf16 *out, float *partial,             \
       float *weight, const int *query_start, const int *context_length, const int *block_table,   \
       const int *item_sequence, const int *item_from, const int *item_to, int max_blocks,         \
       int kv_heads, int group, int q_stride, int out_stride, float scale, float factor) {         \
     extern __shared__ __align__(16) bf16 memory[];                                                \
-    decode<D, e4m3, Fp8Rows<D>, true>(                                                            \
+    decode<D, DECODE_STAGES, e4m3, Fp8Rows<D>, true>(                                             \
         reinterpret_cast<e4m3 *>(memory), q, keys, values, out, partial, weight, query_start,     \
         context_length, block_table, item_sequence, item_from, item_to, max_blocks, kv_heads,     \
         group, q_stride, out_stride, scale, factor);                                              \

@@ -42,3 +42,11 @@ __device__ __forceinline__ uint32_t halves(uint32_t v) {
   __half2_raw pair = __nv_cvt_fp8x2_to_halfraw2(static_cast<__nv_fp8x2_storage_t>(v), __NV_E4M3);
   return pair.x | static_cast<uint32_t>(pair.y) << 16;
 }
+
+// Sixteen numbers of e4m3 as halves.
+__device__ __forceinline__ void widened(const uint4 &raw, uint4 &low, uint4 &high) {
+  low.x = halves(raw.x), low.y = halves(raw.x >> 16);
+  low.z = halves(raw.y), low.w = halves(raw.y >> 16);
+  high.x = halves(raw.z), high.y = halves(raw.z >> 16);
+  high.z = halves(raw.w), high.w = halves(raw.w >> 16);
+}

@@ -22,8 +22,8 @@ for file in "$work"/*.cu; do
     echo 'namespace {'
     grep -v '^#include' "$file" | sed 's/extern "C" //'
     g++ "${flags[@]}" -include cuda_bf16.h -E -P -x c++ "$file" | tr '\n' ' ' |
-      grep -o 'extern "C" *void *[a-z0-9_]*' | grep -o '[a-z0-9_]*$' |
-      sed 's/.*/bool has_& = add_kernel("&", \&&);/'
+      { grep -o 'extern "C" *void *[a-z0-9_]*' || true; } | sed 's/.* //' |
+      sed 's/.*/bool has_& = add_kernel("&", \&&);/' # a chip's own code has none here
     echo '}'
   } >"$work/$name.cpp"
   g++ "${flags[@]}" -c "$work/$name.cpp" -o "$work/$name.o"

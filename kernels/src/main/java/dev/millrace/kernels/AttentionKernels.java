@@ -6,9 +6,9 @@ import java.util.Map;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Launchers of {@code rope.cu}, {@code attention.cu} and {@code attention_fp8.cu}. Loaded into the
- * current context by whoever closes it. Launches return before the kernels ran; the stream orders
- * them.
+ * Launchers of {@code rope.cu}, {@code attention.cu}, {@code attention_fp8.cu} and {@code
+ * attention_sm90.cu}. Loaded into the current context by whoever closes it. Launches return before
+ * the kernels ran; the stream orders them.
  */
 public final class AttentionKernels implements AutoCloseable {
   /** Numbers of a head that there are kernels for. */
@@ -28,6 +28,7 @@ public final class AttentionKernels implements AutoCloseable {
   private static final int PREFILL_TOKENS = 64;
   private static final int DECODE_WARPS = 4;
   private static final int DECODE_STAGES = 3;
+  private static final int DECODE_STAGES_FP8 = 2;
 
   private static final int PART_BYTES = 16;
 
@@ -37,6 +38,7 @@ public final class AttentionKernels implements AutoCloseable {
   private final KernelModule rope = KernelModule.load("rope");
   private final KernelModule attention = KernelModule.load("attention");
   private final KernelModule attentionFp8 = KernelModule.load("attention_fp8");
+  private final HopperPrefill hopper = new HopperPrefill();
   private final KernelModule.Kernel angles = rope.kernel("rope_angles");
   private final KernelModule.Kernel ropeStore = rope.kernel("rope_store");
   private final KernelModule.Kernel ropeStoreFp8 = rope.kernel("rope_store_fp8");
@@ -96,7 +98,8 @@ public final class AttentionKernels implements AutoCloseable {
 
   /**
    * Tiles of query tokens, each int [count]: of which sequence, and its first query token's index
-   * within the sequence's query. A tile has {@link #TILE_ROWS} / group tokens or what is left.
+   * within the sequence's query. A tile has {@link #TILE_ROWS} / group tokens or what is left. They
+   * begin in this order, so what takes longest should come first.
    */
   public record Tiles(long sequence, long token, int count) {}
 
@@ -196,6 +199,9 @@ public final class AttentionKernels implements AutoCloseable {
   /** Attention of sequences with several query tokens. */
   public void prefill(
       Rows q, Rows out, Layer layer, Sequences sequences, Tiles tiles, Stream stream) {
+    if (hopper.launch(q, out, layer, sequences, tiles, stream)) {
+      return;
+    }
     KernelModule.Kernel kernel = of(layer.fp8 == null ? prefill : prefillFp8, layer);
     kernel.with(q.address()).with(layer.keys).with(layer.values).with(out.address());
     sequences(kernel, sequences).with(tiles.sequence).with(tiles.token);
@@ -239,11 +245,11 @@ public final class AttentionKernels implements AutoCloseable {
     merge.launch(merges.count, layer.heads, layer.headDim, 0, stream);
   }
 
-  private static KernelModule.Kernel sequences(KernelModule.Kernel kernel, Sequences s) {
+  static KernelModule.Kernel sequences(KernelModule.Kernel kernel, Sequences s) {
     return kernel.with(s.queryStart).with(s.contextLength).with(s.blockTable);
   }
 
-  private static void shape(KernelModule.Kernel kernel, Sequences s, Layer l, Rows q, Rows out) {
+  static void shape(KernelModule.Kernel kernel, Sequences s, Layer l, Rows q, Rows out) {
     kernel.with(s.maxBlocks).with(l.kvHeads).with(l.group()).with(q.stride()).with(out.stride());
     kernel.with(l.scale());
     if (l.fp8 != null) {
@@ -280,7 +286,8 @@ public final class AttentionKernels implements AutoCloseable {
 
   /** Bytes of shared memory: a pipeline of keys and values for each warp. */
   static int decodeShared(int headDim, int bytes) {
-    return DECODE_WARPS * DECODE_STAGES * 2 * BLOCK_TOKENS * rowBytes(headDim, bytes);
+    int stages = bytes == 1 ? DECODE_STAGES_FP8 : DECODE_STAGES;
+    return DECODE_WARPS * stages * 2 * BLOCK_TOKENS * rowBytes(headDim, bytes);
   }
 
   @Override
@@ -288,5 +295,6 @@ public final class AttentionKernels implements AutoCloseable {
     rope.close();
     attention.close();
     attentionFp8.close();
+    hopper.close();
   }
 }

@@ -110,6 +110,21 @@ final class Driver {
     }
   }
 
+  /** Whether what was loaded for this card has a function. */
+  boolean has(String name, long module, String function) {
+    final int notFound = 500;
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment handle = arena.allocate(JAVA_LONG);
+      int result = (int) getFunction.invokeExact(handle, module, arena.allocateFrom(function));
+      if (result != notFound) {
+        check(result, "cuModuleGetFunction", name + ".fatbin", function);
+      }
+      return result != notFound;
+    } catch (Throwable e) {
+      throw Natives.unchecked(e);
+    }
+  }
+
   /** Lets a function have more dynamic shared memory than the 48 KB that each may have. */
   void allowShared(String name, long function, int bytes) {
     final int maxDynamicSharedSize = 8;

@@ -6,6 +6,7 @@ import java.io.UncheckedIOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import org.jspecify.annotations.Nullable;
 
 /**
  * The kernels of one {@code .cu} file, loaded into the current context. Whoever loads it closes it,
@@ -53,6 +54,11 @@ final class KernelModule implements AutoCloseable {
     return new Kernel(driver, function, driver.function(name, module, function));
   }
 
+  /** A kernel that the code for some cards has; null where this card's has not. */
+  @Nullable Kernel find(String function) {
+    return driver.has(name, module, function) ? kernel(function) : null;
+  }
+
   @Override
   public void close() {
     driver.unload(name, module);
@@ -91,6 +97,13 @@ final class KernelModule implements AutoCloseable {
     /** A pointer or a 64-bit number. */
     Kernel with(long value) {
       values.setAtIndex(ValueLayout.JAVA_LONG, count++, value);
+      return this;
+    }
+
+    /** Of a size that the kernel knows; not looked at until the launch. */
+    Kernel with(MemorySegment value) {
+      values.setAtIndex(ValueLayout.JAVA_LONG, count, value.address());
+      parameters.setAtIndex(ValueLayout.ADDRESS, count++, value);
       return this;
     }
 

@@ -21,7 +21,17 @@ class FatbinTest {
   private static final int CHIP_SPECIFIC = 1 << 20;
 
   @ParameterizedTest
-  @ValueSource(strings = {"norm", "activation", "rope", "attention", "sampling", "convert"})
+  @ValueSource(
+      strings = {
+        "norm",
+        "activation",
+        "rope",
+        "attention",
+        "attention_fp8",
+        "attention_sm90",
+        "sampling",
+        "convert"
+      })
   void shouldHoldCodeForEachChipAndPtxForLaterOnes(String name) {
     assumeTrue(
         FatbinTest.class.getResource(name + ".fatbin") != null,

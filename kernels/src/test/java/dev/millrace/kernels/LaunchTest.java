@@ -71,6 +71,7 @@ class LaunchTest {
             .isGreaterThanOrEqualTo(4 * 16 * headDim * Float.BYTES);
       }
     }
+    assertThat(HopperPrefill.shared(128)).isLessThan(227 << 10);
   }
 
   @Test

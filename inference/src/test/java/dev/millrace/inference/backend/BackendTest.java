@@ -388,6 +388,28 @@ public abstract class BackendTest {
     c.run(List.of(new int[] {1, 16, 17}, new int[] {130, 1, 1, 40}, new int[] {5, 300}));
   }
 
+  @ParameterizedTest
+  @CsvSource({"4,1,64,false", "4,1,128,false", "6,2,64,true", "5,1,128,true"})
+  void shouldAttendToChunksOfAnySize(int heads, int kvHeads, int headDim, boolean fp8) {
+    assumeTrue(!fp8 || hasFp8Cache(), "this backend has no such cache");
+    AttentionCase c =
+        new AttentionCase(heads, kvHeads, headDim, fp8 ? new KvScale(0.02f, 0.007f) : null);
+    c.fillCacheWithNaN();
+    c.run(IntStream.range(0, 4).mapToObj(s -> random.ints(3, 1, 70).toArray()).toList());
+  }
+
+  @ParameterizedTest
+  @CsvSource({"4,1,64,false", "4,2,128,false", "6,2,96,false", "4,1,64,true", "5,1,128,true"})
+  void shouldAttendAlikeHoweverAPromptIsCut(int heads, int kvHeads, int headDim, boolean fp8) {
+    assumeTrue(!fp8 || hasFp8Cache(), "this backend has no such cache");
+    AttentionCase c =
+        new AttentionCase(heads, kvHeads, headDim, fp8 ? new KvScale(0.02f, 0.007f) : null);
+    int n = 301;
+    float[][] qkv = c.prompt(n);
+    float[] whole = c.outputs(qkv, n);
+    assertThat(c.outputs(qkv, 37, 130, 2, n - 169)).as("seed %d", SEED).isEqualTo(whole);
+  }
+
   /** Whether the backend keeps keys and values in FP8 when it is asked to. */
   protected boolean hasFp8Cache() {
     return true;
@@ -450,10 +472,7 @@ public abstract class BackendTest {
         int n = Arrays.stream(c).sum();
         sequences.add(TestSequence.shuffled(new int[n], block, SEED));
         block += Math.ceilDiv(n, 16);
-        qkv.add(
-            new float[][] {
-              gaussian(n * heads * d), gaussian(n * kvHeads * d), gaussian(n * kvHeads * d)
-            });
+        qkv.add(prompt(n));
       }
       int[] done = new int[chunks.size()];
       for (int i = 0; i < chunks.stream().mapToInt(c -> c.length).max().orElseThrow(); i++) {
@@ -472,7 +491,29 @@ public abstract class BackendTest {
       }
     }
 
-    private void step(List<Part> parts, List<Integer> which, List<float[][]> qkv) {
+    /** Queries, keys and values of so many tokens. */
+    float[][] prompt(int n) {
+      return new float[][] {
+        gaussian(n * heads * d), gaussian(n * kvHeads * d), gaussian(n * kvHeads * d)
+      };
+    }
+
+    /** What a prompt's tokens come to, in chunks. */
+    float[] outputs(float[][] qkv, int... chunks) {
+      int n = Arrays.stream(chunks).sum();
+      TestSequence sequence = TestSequence.shuffled(new int[n], 2, SEED);
+      float[] all = new float[n * heads * d];
+      int done = 0;
+      for (int chunk : chunks) {
+        List<Part> parts = List.of(new Part(sequence, done, done + chunk));
+        float[] some = attend(parts, List.of(0), List.<float[][]>of(qkv));
+        System.arraycopy(some, 0, all, done * heads * d, some.length);
+        done += chunk;
+      }
+      return all;
+    }
+
+    private float[] attend(List<Part> parts, List<Integer> which, List<float[][]> qkv) {
       Step step = begin(parts);
       int rows = step.tokens();
       Tensor q = rows(parts, which, qkv, 0, heads * d);
@@ -486,7 +527,11 @@ public abstract class BackendTest {
           cache,
           layer);
       backend.attention(step, q, cache, layer, out);
-      float[] actual = out.toHost(rows);
+      return out.toHost(rows);
+    }
+
+    private void step(List<Part> parts, List<Integer> which, List<float[][]> qkv) {
+      float[] actual = attend(parts, which, qkv);
       int at = 0;
       for (int i = 0; i < parts.size(); i++) {
         for (int p = parts.get(i).from(); p < parts.get(i).to(); p++) {

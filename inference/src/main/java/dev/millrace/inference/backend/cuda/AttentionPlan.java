@@ -77,7 +77,8 @@ final class AttentionPlan {
       if (queries == 1) {
         items(s, batch.contextLength[s], stretch);
       } else {
-        for (int token = 0; token < queries; token += tileTokens) {
+        // The last sees most of the context and takes longest: it begins first.
+        for (int token = (queries - 1) / tileTokens * tileTokens; token >= 0; token -= tileTokens) {
           tileSequence.add(s);
           tileToken.add(token);
         }

@@ -38,7 +38,8 @@ class AttentionPlanTest {
     for (int s = 0; s < batch.sequences; s++) {
       int queries = batch.queryStart[s + 1] - batch.queryStart[s];
       if (queries > 1) {
-        for (int token = 0; token < queries; token += AttentionKernels.TILE_ROWS / group) {
+        int tokens = AttentionKernels.TILE_ROWS / group;
+        for (int token = (queries - 1) / tokens * tokens; token >= 0; token -= tokens) {
           assertThat(plan.tileSequence.get(tile)).as("seed %d", SEED).isEqualTo(s);
           assertThat(plan.tileToken.get(tile++)).as("seed %d", SEED).isEqualTo(token);
         }
