@@ -83,6 +83,7 @@ bool aligned(const void *p, uint64_t to) { return reinterpret_cast<uintptr_t>(p)
 } // namespace
 
 extern "C" {
+size_t cublasLtGetVersion() { return 130000; }
 int cublasLtCreate(void **handle) {
   *handle = HANDLE;
   return 0;
@@ -176,7 +177,8 @@ int cublasLtMatmulAlgoGetHeuristic(void *handle, Operation *, Layout *, Layout *
 // An algorithm does for fewer columns too.
 int cublasLtMatmulAlgoCheck(void *handle, Operation *, Layout *, Layout *b, Layout *, Layout *,
                             const Heuristic *algorithm, Heuristic *result) {
-  *result = *algorithm;
+  *result = {};
+  memcpy(result, algorithm, 64); // what a caller may have kept of it
   return handle == HANDLE && b->columns <= algorithm->columns ? 0 : NOT_SUPPORTED;
 }
 int cublasLtMatmul(void *handle, Operation *operation, const float *alpha, const void *a,

@@ -1,6 +1,11 @@
 package dev.millrace.kernels;
 
+import java.io.IOException;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import jcuda.driver.CUcontext;
 import jcuda.driver.CUdevice;
 import jcuda.driver.CUdevice_attribute;
@@ -11,6 +16,9 @@ import jcuda.driver.JCudaDriver;
  * #makeCurrent()} first. Whoever opens it closes it, after everything that was made in it.
  */
 public final class Device implements AutoCloseable {
+  private static final Path MODULE = Path.of("/proc/driver/nvidia/version");
+  private static final Pattern RELEASE = Pattern.compile("\\b[0-9]{3,}\\.[0-9]+(\\.[0-9]+)?\\b");
+
   private final CUdevice device;
   private final CUcontext context;
   private final int ordinal;
@@ -57,6 +65,24 @@ public final class Device implements AutoCloseable {
   public void makeCurrent() {
     CudaException.check(
         JCudaDriver.cuCtxSetCurrent(context), "cuCtxSetCurrent", "device " + ordinal);
+  }
+
+  /** The driver's version and the CUDA version that it is for: {@code 580.159.04, CUDA 13000}. */
+  public static String driver() {
+    init();
+    int[] version = new int[1];
+    CudaException.check(JCudaDriver.cuDriverGetVersion(version), "cuDriverGetVersion");
+    return release() + ", CUDA " + version[0];
+  }
+
+  /** As the kernel's module tells it; empty where it does not. */
+  private static String release() {
+    try {
+      Matcher release = RELEASE.matcher(Files.readString(MODULE));
+      return release.find() ? release.group() : "";
+    } catch (IOException e) {
+      return "";
+    }
   }
 
   /** {@code NVIDIA H200}, say. */

@@ -226,6 +226,14 @@ public final class Settings {
           Unit.FLAG,
           "Whether a GPU is given steps in which every sequence gets one token as CUDA graphs,"
               + " which are recorded at the start; otherwise kernel by kernel.");
+  static final Setting TIMINGS =
+      own(
+          "engine.timings.dir",
+          "",
+          Unit.TEXT,
+          "Folder that keeps which algorithms multiply fastest on a GPU, so that a later start need"
+              + " not time them; empty: engine-timings in kafka.state.dir; none: they are not"
+              + " kept.");
   static final Setting THREADS =
       own("engine.threads", "0", Unit.COUNT, "Threads of the CPU backend; 0: one for each core.");
 

@@ -18,6 +18,7 @@ import java.util.Properties;
 import java.util.TreeMap;
 import java.util.regex.Pattern;
 import java.util.regex.PatternSyntaxException;
+import org.jspecify.annotations.Nullable;
 
 /**
  * The worker's settings: one properties file, overridden by environment variables. {@link Settings}
@@ -37,6 +38,9 @@ public final class WorkerConfig {
 
   /** Progress is held in Java arrays and Kafka's sizes are ints: leave room above. */
   private static final long MOST_BYTES = 1L << 30;
+
+  private static final String TIMINGS = "engine-timings";
+  private static final String NO_TIMINGS = "none";
 
   private final Map<String, String> values;
 
@@ -63,6 +67,7 @@ public final class WorkerConfig {
    * @param dtype of linear layers; which there are the device says
    * @param kvDtype of keys and values, likewise
    * @param cudaGraphs whether a GPU is given decode steps as graphs
+   * @param timings folder of what was timed at earlier starts; null: that is not kept
    */
   public record EngineSettings(
       int maxSequences,
@@ -75,7 +80,8 @@ public final class WorkerConfig {
       String device,
       String dtype,
       String kvDtype,
-      boolean cudaGraphs) {}
+      boolean cudaGraphs,
+      @Nullable Path timings) {}
 
   /**
    * What happens to a prompt that the engine failed.
@@ -138,11 +144,11 @@ public final class WorkerConfig {
     Map<String, String> own = new HashMap<>();
     own.put(Settings.STATUS_HOST.name(), "127.0.0.1");
     own.put(Settings.STATUS_PORT.name(), "0");
-    String state =
-        kafka()
-            .getOrDefault(
-                "state.dir", Environment.temporaryFolder().resolve("kafka-streams").toString());
-    own.put("kafka.state.dir", Path.of(state, "worker-" + label).toString());
+    own.put("kafka.state.dir", stateFolder().resolve("worker-" + label).toString());
+    Path timings = timings();
+    if (timings != null) {
+      own.put(Settings.TIMINGS.name(), timings.toString()); // of all workers together
+    }
     values.forEach(
         (name, value) -> {
           if (name.startsWith(KAFKA) && name.endsWith("group.instance.id")) {
@@ -375,7 +381,30 @@ public final class WorkerConfig {
         device(),
         Settings.DTYPE.text(values).toLowerCase(Locale.ROOT),
         Settings.KV_DTYPE.text(values).toLowerCase(Locale.ROOT),
-        Settings.CUDA_GRAPHS.flag(values));
+        Settings.CUDA_GRAPHS.flag(values),
+        timings());
+  }
+
+  private @Nullable Path timings() {
+    String folder = Settings.TIMINGS.text(values);
+    if (folder.equals(NO_TIMINGS)) {
+      return null;
+    }
+    return folder.isEmpty() ? stateFolder().resolve(TIMINGS) : Path.of(folder);
+  }
+
+  private Path stateFolder() {
+    String folder = kafka().get("state.dir");
+    return folder == null ? defaultStateFolder() : Path.of(folder);
+  }
+
+  private static Path defaultStateFolder() {
+    return Environment.temporaryFolder().resolve("kafka-streams");
+  }
+
+  /** Where timings are kept if nobody says so. */
+  public static Path defaultTimings() {
+    return defaultStateFolder().resolve(TIMINGS);
   }
 
   private String device() {

@@ -70,7 +70,8 @@ final class CudaDevice {
           "there is no GPU %d: this machine has %d, the first is cuda:0"
               .formatted(options.number(), gpus));
     }
-    return new CudaBackend.Options(options.number(), MEMORY_FRACTION, options.libraries());
+    return new CudaBackend.Options(
+        options.number(), MEMORY_FRACTION, options.libraries(), options.timings());
   }
 
   private static CudaRunner.Options runner(DeviceOptions options) {

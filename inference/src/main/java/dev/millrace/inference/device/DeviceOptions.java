@@ -19,6 +19,8 @@ import org.jspecify.annotations.Nullable;
  * @param maxTokens most query tokens of a step, for which a card's memory is taken
  * @param maxSequences most sequences of a step, likewise
  * @param libraries folder of NVIDIA's libraries; null: where the system looks
+ * @param timings folder where a card's fastest ways to multiply are kept between starts; null: they
+ *     are not
  * @param warmUp whether opening returns only when the first step will be as fast as the rest
  * @param cudaGraphs whether a card that is warm is given its decode steps as graphs
  */
@@ -32,6 +34,7 @@ public record DeviceOptions(
     int maxTokens,
     int maxSequences,
     @Nullable Path libraries,
+    @Nullable Path timings,
     boolean warmUp,
     boolean cudaGraphs) {
   /** Leaves a format to checkpoint and backend. */
@@ -59,7 +62,18 @@ public record DeviceOptions(
     int number = name.group(2) == null ? 0 : Integer.parseInt(name.group(2));
     int cores = Runtime.getRuntime().availableProcessors();
     return new DeviceOptions(
-        name.group(1), number, AUTO, AUTO, cores, 0, MAX_TOKENS, MAX_SEQUENCES, null, true, true);
+        name.group(1),
+        number,
+        AUTO,
+        AUTO,
+        cores,
+        0,
+        MAX_TOKENS,
+        MAX_SEQUENCES,
+        null,
+        null,
+        true,
+        true);
   }
 
   public DeviceOptions withFormats(String weights, String keysAndValues) {
@@ -73,6 +87,7 @@ public record DeviceOptions(
         maxTokens,
         maxSequences,
         libraries,
+        timings,
         warmUp,
         cudaGraphs);
   }
@@ -88,6 +103,7 @@ public record DeviceOptions(
         maxTokens,
         maxSequences,
         libraries,
+        timings,
         warmUp,
         cudaGraphs);
   }
@@ -103,6 +119,7 @@ public record DeviceOptions(
         maxTokens,
         maxSequences,
         libraries,
+        timings,
         warmUp,
         cudaGraphs);
   }
@@ -118,6 +135,7 @@ public record DeviceOptions(
         tokens,
         sequences,
         libraries,
+        timings,
         warmUp,
         cudaGraphs);
   }
@@ -132,6 +150,23 @@ public record DeviceOptions(
         kvBlocks,
         maxTokens,
         maxSequences,
+        folder,
+        timings,
+        warmUp,
+        cudaGraphs);
+  }
+
+  public DeviceOptions withTimings(@Nullable Path folder) {
+    return new DeviceOptions(
+        backend,
+        number,
+        dtype,
+        kvDtype,
+        threads,
+        kvBlocks,
+        maxTokens,
+        maxSequences,
+        libraries,
         folder,
         warmUp,
         cudaGraphs);
@@ -148,6 +183,7 @@ public record DeviceOptions(
         maxTokens,
         maxSequences,
         libraries,
+        timings,
         warm,
         cudaGraphs);
   }
@@ -163,6 +199,7 @@ public record DeviceOptions(
         maxTokens,
         maxSequences,
         libraries,
+        timings,
         warmUp,
         graphs);
   }

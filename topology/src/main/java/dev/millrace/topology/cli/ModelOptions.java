@@ -7,6 +7,7 @@ import dev.millrace.inference.device.Devices;
 import dev.millrace.inference.engine.EngineConfig;
 import dev.millrace.inference.model.ModelRunner;
 import dev.millrace.topology.Environment;
+import dev.millrace.topology.WorkerConfig;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Locale;
@@ -80,6 +81,14 @@ final class ModelOptions {
   private int kvBlocks;
 
   @Option(
+      names = "--timings",
+      paramLabel = "DIR",
+      description =
+          "Folder that keeps which algorithms multiply fastest on a card (default: that of a"
+              + " worker without settings).")
+  private @Nullable Path timings;
+
+  @Option(
       names = "--seed",
       paramLabel = "N",
       defaultValue = "1",
@@ -115,7 +124,8 @@ final class ModelOptions {
         DeviceOptions.of(device.toLowerCase(Locale.ROOT))
             .withFormats(dtype.toLowerCase(Locale.ROOT), kvDtype.toLowerCase(Locale.ROOT))
             .withCudaGraphs(cudaGraphs)
-            .withKvBlocks(kvBlocks);
+            .withKvBlocks(kvBlocks)
+            .withTimings(timings == null ? WorkerConfig.defaultTimings() : timings);
     if (threads > 0) {
       options = options.withThreads(threads);
     }

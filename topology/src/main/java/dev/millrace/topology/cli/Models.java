@@ -51,7 +51,8 @@ final class Models {
               .withCudaGraphs(engine.cudaGraphs())
               .withSteps(engine.tokenBudget(), engine.maxSequences())
               .withThreads(engine.threads())
-              .withKvBlocks(engine.kvBlocks()),
+              .withKvBlocks(engine.kvBlocks())
+              .withTimings(engine.timings()),
           LlmGenerator.Options.of(name));
     } catch (UnsupportedOperationException | DeviceException e) {
       throw new ConfigException("engine.device is " + engine.device() + ": " + e.getMessage(), e);

@@ -26,6 +26,7 @@ import dev.millrace.kernels.Device;
 import dev.millrace.kernels.Event;
 import dev.millrace.kernels.Graph;
 import dev.millrace.kernels.NormKernels;
+import dev.millrace.kernels.ProductChoice;
 import dev.millrace.kernels.Rows;
 import dev.millrace.kernels.SamplingKernels;
 import dev.millrace.kernels.Stream;
@@ -76,6 +77,7 @@ public final class CudaBackend implements Backend {
 
   private final Map<Rotary, Long> frequencies = new HashMap<>();
   private final AttentionPlan plan = new AttentionPlan();
+  private final @Nullable ProductTimings timings;
   private final Scratch cos;
   private final Scratch sin;
   private final Scratch partialValues;
@@ -89,8 +91,11 @@ public final class CudaBackend implements Backend {
    * @param device the GPU, 0 for the first
    * @param memoryFraction of the GPU's free memory, above 0, at most 1
    * @param libraries folder of NVIDIA's libraries, or null: where the system looks
+   * @param timings folder that keeps which way to compute each product is the fastest; null: that
+   *     is found out at each start
    */
-  public record Options(int device, double memoryFraction, @Nullable Path libraries) {
+  public record Options(
+      int device, double memoryFraction, @Nullable Path libraries, @Nullable Path timings) {
     public Options {
       if (device < 0) {
         throw new IllegalArgumentException("device is " + device + ", it must be 0 or more");
@@ -134,6 +139,7 @@ public final class CudaBackend implements Backend {
               CublasLt.open(
                   options.libraries(),
                   memory.allocate("cuBLASLt's workspace", CublasLt.WORKSPACE_BYTES)));
+      this.timings = options.timings() == null ? null : kept(options.timings());
       this.fp8 = own(new CudaFp8(memory, products, stream, device.capability()));
       this.cos = new Scratch(memory, "the cosines of a step");
       this.sin = new Scratch(memory, "the sines of a step");
@@ -157,6 +163,16 @@ public final class CudaBackend implements Backend {
     return part;
   }
 
+  private ProductTimings kept(Path folder) {
+    ProductTimings.Key key =
+        new ProductTimings.Key(
+            "%s, compute capability %d, %d multiprocessors"
+                .formatted(device.name(), device.capability(), multiprocessors),
+            Device.driver(),
+            "cuBLASLt " + products.version());
+    return ProductTimings.open(folder, key);
+  }
+
   /** Lets the calling thread use the backend. */
   void makeCurrent() {
     device.makeCurrent();
@@ -176,22 +192,42 @@ public final class CudaBackend implements Backend {
   }
 
   /**
-   * Chooses the products' algorithms by time from here to {@link #endTiming}.
+   * Chooses the products' algorithms by time from here to {@link #endTiming}, but for those that
+   * were kept.
    *
    * @param address of memory that may be overwritten meanwhile
    * @param bytes of it; less than twice the GPU's cache times products out of the cache
    */
   void beginTiming(long address, long bytes) {
     products.beginTiming(
-        () -> {
-          if (bytes > 0) {
-            memory.zero(address, Math.min(bytes, COLD_BYTES));
+        new ProductChoice() {
+          @Override
+          public void coolDown() {
+            if (bytes > 0) {
+              memory.zero(address, Math.min(bytes, COLD_BYTES));
+            }
+          }
+
+          @Override
+          public @Nullable String kept(String product) {
+            return timings == null ? null : timings.get(product);
+          }
+
+          @Override
+          public void keep(String product, String way) {
+            if (timings != null) {
+              timings.put(product, way);
+            }
           }
         });
   }
 
+  /** Keeps what was found, where there is a place for it. */
   void endTiming() {
     products.endTiming();
+    if (timings != null) {
+      timings.save();
+    }
   }
 
   @Override

@@ -37,6 +37,6 @@ public final class Gpu {
   }
 
   public static CudaBackend.Options options() {
-    return new CudaBackend.Options(0, 0.05, null);
+    return new CudaBackend.Options(0, 0.05, null, null);
   }
 }
