@@ -40,6 +40,9 @@ final class PromptRuns {
   /** How long the engine may take to let go of a prompt before it is ended without it. */
   private static final long PATIENCE_MS = 2_000;
 
+  /** Keeps sums of positions within an int. */
+  private static final int FARTHEST = 1 << 28;
+
   private record Arrived(Attempt attempt, GenerateEvent event) {}
 
   private final TaskState task;
@@ -52,7 +55,8 @@ final class PromptRuns {
   private final Set<InFlightPrompt> chunked = new LinkedHashSet<>();
 
   /**
-   * So many tokens further than what was saved at a crash a prompt is past the crash itself: those
+   * So many tokens further than what was saved at a crash a prompt is past the crash itself: as far
+   * as it may come ahead of what is durable. Where that has no bound this is an estimate: those
    * that were not saved, and those that came until a save was acknowledged.
    */
   private final int pastIt;
@@ -107,7 +111,7 @@ final class PromptRuns {
     this.services = task.services;
     this.endings = endings;
     this.save = services.config().save();
-    this.pastIt = (int) Math.min(1 << 20, 2L * save.tokens());
+    this.pastIt = (int) Math.min(FARTHEST, Math.max(2L * save.tokens(), save.ahead()));
     this.retry = services.config().retry();
     this.chunksInterval = services.config().chunksInterval().toMillis();
   }

@@ -23,7 +23,7 @@ import org.junit.jupiter.params.provider.ValueSource;
 /** What the crash of a worker means for the prompts that it had in flight. */
 class QuarantineTest {
   /** Past the point of a crash: as many tokens as may have been lost. */
-  private static final int PAST = 2 * 16 + 1;
+  private static final int PAST = 64 + 1;
 
   private final List<Harness> workers = new ArrayList<>();
   private Harness worker = started(new Harness());
@@ -137,6 +137,34 @@ class QuarantineTest {
     crash();
     crash();
     assertThat(alone()).as("suspected anew").isPositive();
+  }
+
+  @Test
+  void shouldNotClearASuspectThatGotOnLessThanACrashCanHaveCost() {
+    worker.send(Harness.prompt("p").build());
+    crash();
+    crash();
+    // More than is saved at a time, and less than the engine may have been ahead at the crash.
+    only().delta("a", tokens(40));
+    worker.tick();
+    worker.tick();
+    crash();
+    assertThat(only().request.resume()).hasSize(40);
+    assertThat(alone()).as("it has not shown that it gets past the crash").isPositive();
+    crash();
+    crash();
+    assertThat(worker.deadLetters()).as("five crashes, three of them alone").hasSize(1);
+  }
+
+  @Test
+  void shouldTakeTwiceWhatIsSavedForPastTheCrashWhereTheEngineMayGoAnyFurther() {
+    String[] settings = {"progress.ahead.tokens", "0"};
+    worker.send(Harness.prompt("p").build());
+    crash(settings);
+    crash(settings);
+    only().delta("a", tokens(33));
+    crash(settings);
+    assertThat(alone()).isZero();
   }
 
   @Test
