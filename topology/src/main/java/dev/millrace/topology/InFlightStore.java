@@ -40,10 +40,15 @@ final class InFlightStore {
   private static final byte TOKENS = 2;
   private static final byte RESULT = 3;
 
-  /** Kind of the one record of the task itself: which worker has it. */
+  /** Kind of the records of the task itself: which worker has it, one for each term. */
   private static final byte OWNER = 4;
 
-  static final Bytes OWNER_KEY = new PromptKey(-1, 0).at(0);
+  /** Of the task itself. */
+  private static final PromptKey TASK = new PromptKey(-1, 0);
+
+  /** Where earlier versions kept the owner, whatever its term; sorts before those of the terms. */
+  static final Bytes ANY_OWNER = TASK.at(0);
+
   private static final int RESULT_HEADER = 1 + 4 + 4;
 
   /** Without these the active segment is never compacted, and what a restore reads only grows. */
@@ -60,6 +65,9 @@ final class InFlightStore {
 
   /** Of the task's owner, which all that it writes of prompts' progress has in its key. */
   private int term;
+
+  /** Keys of what was noted of owners before this one. */
+  private final List<Bytes> earlierOwners = new ArrayList<>();
 
   InFlightStore(ProcessorContext<?, ?> context) {
     this.prompts = context.getStateStore(PROMPTS);
@@ -134,17 +142,35 @@ final class InFlightStore {
    */
   record Owner(UUID worker, boolean handedOver, int term) {}
 
-  /** The one that had the task last; null if it never had one. */
+  /**
+   * The one that had the task last; null if it never had one. Each term has a record of its own, so
+   * that an owner that was cut off, and hands over when it is back, writes over nobody's.
+   */
   @Nullable Owner owner() {
-    byte[] value = progress.get(OWNER_KEY);
-    if (value == null) {
-      return null;
+    Owner last = null;
+    earlierOwners.clear();
+    try (KeyValueIterator<Bytes, byte[]> all = progress.range(ANY_OWNER, null)) {
+      while (all.hasNext()) {
+        KeyValue<Bytes, byte[]> entry = all.next();
+        earlierOwners.add(entry.key);
+        Owner owner = owner(ByteBuffer.wrap(entry.value));
+        last = last == null || owner.term() >= last.term() ? owner : last;
+      }
     }
-    ByteBuffer in = ByteBuffer.wrap(value);
+    return last;
+  }
+
+  private static Owner owner(ByteBuffer in) {
     in.get();
     boolean handedOver = in.get() != 0;
     UUID worker = new UUID(in.getLong(), in.getLong());
     return new Owner(worker, handedOver, in.hasRemaining() ? in.getInt() : 0);
+  }
+
+  /** Once it is durable who has the task now, nobody needs to know who had it before. */
+  void forgetEarlierOwners() {
+    earlierOwners.forEach(progress::delete);
+    earlierOwners.clear();
   }
 
   /** From now on the progress is written by this owner of the task. */
@@ -154,7 +180,8 @@ final class InFlightStore {
 
   /**
    * The last owner of which a prompt has progress; 0 if none has. It may be a later one than {@link
-   * #owner} says, where one that was cut off has handed over late.
+   * #owner} says, where one of an earlier version, which knew of one record for all, was cut off
+   * and handed over late.
    */
   int lastTerm() {
     int last = 0;
@@ -174,12 +201,12 @@ final class InFlightStore {
   }
 
   static boolean isOwner(Bytes key) {
-    return key.equals(OWNER_KEY);
+    return PromptKey.of(key).equals(TASK);
   }
 
   void saveOwner(Owner owner) {
     progress.put(
-        OWNER_KEY,
+        TASK.at(owner.term(), 0),
         ByteBuffer.allocate(22)
             .put(OWNER)
             .put((byte) (owner.handedOver() ? 1 : 0))

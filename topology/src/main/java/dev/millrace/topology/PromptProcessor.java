@@ -211,6 +211,9 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
       }
       if (task.commits() > commitsSeen) {
         commitsSeen = task.commits();
+        if (task.owned()) {
+          task.store.forgetEarlierOwners();
+        }
         endings.retryWaitingForCommit();
         endings.leaveQuarantine();
         runs.startNoted();
@@ -275,7 +278,7 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
       task.term = lastTerm + 1;
       task.store.ownedIn(task.term);
       if (lastTerm > noted) {
-        // Who had it last is written over by one that was cut off and came back.
+        // An earlier version's note of who had it was written over by one that was cut off.
         runs.crashed(lastTerm);
       } else if (last != null && !last.handedOver() && !last.worker().equals(worker)) {
         runs.crashed(noted);

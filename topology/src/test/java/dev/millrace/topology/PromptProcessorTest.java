@@ -12,7 +12,9 @@ import dev.millrace.schemas.CompletionEvent;
 import dev.millrace.schemas.CompletionFinish;
 import dev.millrace.schemas.ToolCallEvent;
 import dev.millrace.topology.ScriptedGenerator.Submission;
+import java.nio.ByteBuffer;
 import java.time.Duration;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
@@ -230,13 +232,13 @@ class PromptProcessorTest {
     harness.send(Harness.prompt("p1").build());
     harness.generator.last().delta("a", 1, 2, 3);
     harness.tick();
-    byte[] late = progress(harness.stores()).get(InFlightStore.OWNER_KEY);
+    Map<Bytes, byte[]> late = owners(harness.stores());
     try (Harness next = harness.successor("progress.save.tokens", "3")) {
       next.tick();
       next.generator.last().delta("b", 4, 5, 6);
       next.tick();
       Map<String, Map<Bytes, byte[]>> stores = next.stores();
-      progress(stores).put(InFlightStore.OWNER_KEY, late);
+      progress(stores).putAll(late);
       try (Harness third = Harness.successor(stores, "progress.save.tokens", "3")) {
         third.tick();
         third.generator.last().delta("c", 7, 8, 9);
@@ -248,6 +250,70 @@ class PromptProcessorTest {
         }
       }
     }
+  }
+
+  @Test
+  void shouldTakeATermOfItsOwnWhereTheOwnerBeforeItHadSavedNothing() {
+    harness.close();
+    harness = new Harness("progress.save.tokens", "3");
+    harness.send(Harness.prompt("p1").build());
+    harness.generator.last().delta("a", 1, 2, 3);
+    harness.tick();
+    Map<Bytes, byte[]> late = owners(harness.stores());
+    try (Harness next = harness.successor("progress.save.tokens", "3")) {
+      // It has the task for certain, and what it writes of its prompts is on its way.
+      next.advance(PromptProcessor.TICK);
+      Map<String, Map<Bytes, byte[]>> stores = harness.stores();
+      progress(stores).putAll(owners(next.stores()));
+      progress(stores).putAll(late);
+      try (Harness third = Harness.successor(stores, "progress.save.tokens", "3")) {
+        third.tick();
+        third.generator.last().delta("b", 4, 5, 6);
+        third.tick();
+        assertThat(progress(third.stores()).keySet())
+            .filteredOn(key -> !InFlightStore.isOwner(key))
+            .extracting(PromptKey::term)
+            .contains(3)
+            .doesNotContain(2);
+      }
+    }
+  }
+
+  @Test
+  void shouldKeepNoNoteOfEarlierOwnersOnceItHasTheTaskForCertain() {
+    harness.send(Harness.prompt("p1").build());
+    harness.tick();
+    try (Harness next = harness.successor()) {
+      next.advance(PromptProcessor.TICK);
+      assertThat(owners(next.stores())).as("before its own is durable").hasSize(2);
+      next.tick();
+      assertThat(owners(next.stores())).hasSize(1);
+      try (Harness third = next.successor()) {
+        third.tick();
+        third.tick();
+        assertThat(owners(third.stores()).keySet()).extracting(PromptKey::term).containsExactly(3);
+      }
+    }
+  }
+
+  @Test
+  void shouldReadTheNoteThatAnEarlierVersionKeptOfTheOwner() {
+    Map<String, Map<Bytes, byte[]>> stores = harness.stores();
+    byte[] note = owners(stores).values().iterator().next();
+    progress(stores).keySet().removeIf(InFlightStore::isOwner);
+    ByteBuffer.wrap(note).putInt(note.length - 4, 7);
+    progress(stores).put(InFlightStore.ANY_OWNER, note);
+    try (Harness next = Harness.successor(stores)) {
+      next.tick();
+      next.tick();
+      assertThat(owners(next.stores()).keySet()).extracting(PromptKey::term).containsExactly(8);
+    }
+  }
+
+  private static Map<Bytes, byte[]> owners(Map<String, Map<Bytes, byte[]>> stores) {
+    Map<Bytes, byte[]> owners = new HashMap<>(progress(stores));
+    owners.keySet().removeIf(key -> !InFlightStore.isOwner(key));
+    return owners;
   }
 
   private static Map<Bytes, byte[]> progress(Map<String, Map<Bytes, byte[]>> stores) {
