@@ -159,7 +159,8 @@ public final class SyntheticGenerator implements Generator {
   @Override
   public Status status() {
     int running = runs.size();
-    return new Status(waiting.size(), running, 0, running, 0, lastStep, generated.get(), null);
+    return new Status(
+        waiting.size(), running, 0, running, 0, lastStep, null, generated.get(), null);
   }
 
   @Override

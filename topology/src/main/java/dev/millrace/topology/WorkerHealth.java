@@ -11,11 +11,11 @@ import org.jspecify.annotations.Nullable;
  * Answers {@code /health/live} and {@code /health/ready}.
  *
  * <p>A worker is live until it has failed, or its engine, text work included, does not come on
- * while prompts wait, or a stream thread does not come back to the consumer. It is ready from the
- * end of the first rebalance on: its model is loaded and warm before it joins. With more workers
- * than partitions one has none; it is ready all the same, since it takes over when another falls
- * out, and a roll-out that waited for it to get partitions would never end. Safe for several
- * threads.
+ * while it has prompts, be it that they all wait for a commit that does not come, or a stream
+ * thread does not come back to the consumer. It is ready from the end of the first rebalance on:
+ * its model is loaded and warm before it joins. With more workers than partitions one has none; it
+ * is ready all the same, since it takes over when another falls out, and a roll-out that waited for
+ * it to get partitions would never end. Safe for several threads.
  */
 final class WorkerHealth {
   private final Duration stuckAfter;
@@ -61,10 +61,7 @@ final class WorkerHealth {
     Duration idle = Duration.ofNanos(nanos.getAsLong() - status.lastStepNanos());
     int work = status.running() + status.waiting();
     if (work > 0 && idle.compareTo(stuckAfter) > 0) {
-      return new Health(
-          false,
-          "the engine has not come on for %d s, and has %d prompts"
-              .formatted(idle.toSeconds(), work));
+      return new Health(false, stuck(status, idle, work));
     }
     Streams now = streams.get();
     if (now.running() && now.sincePoll() * 1e9 > stuckAfter.toNanos()) {
@@ -72,6 +69,19 @@ final class WorkerHealth {
           false, "a stream thread has not polled for %.0f s".formatted(now.sincePoll()));
     }
     return new Health(true, worker.state().name());
+  }
+
+  private String stuck(Generator.Status status, Duration idle, int work) {
+    Generator.Held held = status.held();
+    if (held != null) {
+      Duration since = Duration.ofNanos(nanos.getAsLong() - held.sinceNanos());
+      if (since.compareTo(stuckAfter) > 0) {
+        return "%d prompts wait for a commit since %d s, and the engine has %d"
+            .formatted(held.requests(), since.toSeconds(), work);
+      }
+    }
+    return "the engine has not come on for %d s, and has %d prompts"
+        .formatted(idle.toSeconds(), work);
   }
 
   Health ready(Situation worker) {

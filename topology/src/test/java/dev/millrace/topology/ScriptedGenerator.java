@@ -99,7 +99,7 @@ final class ScriptedGenerator implements Generator {
     if (onStatus != null) {
       onStatus.run();
     }
-    return new Status(0, 0, 0, 0, 0, 0, 0, failure);
+    return new Status(0, 0, 0, 0, 0, 0, null, 0, failure);
   }
 
   @Override

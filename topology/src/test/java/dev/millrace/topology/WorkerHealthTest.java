@@ -22,7 +22,21 @@ class WorkerHealthTest {
 
   private Generator.Status engine(
       int waiting, int running, Duration sinceStep, @Nullable String failure) {
-    return new Generator.Status(waiting, running, 0, 0, 0, now - sinceStep.toNanos(), 0, failure);
+    return engine(waiting, running, sinceStep, null, failure);
+  }
+
+  private Generator.Status engine(
+      int waiting,
+      int running,
+      Duration sinceStep,
+      Generator.@Nullable Held held,
+      @Nullable String failure) {
+    long step = now - sinceStep.toNanos();
+    return new Generator.Status(waiting, running, 0, 0, 0, step, held, 0, failure);
+  }
+
+  private Generator.Held held(int prompts, long seconds) {
+    return new Generator.Held(prompts, now - Duration.ofSeconds(seconds).toNanos());
   }
 
   private static void assertBad(Health health, String why) {
@@ -47,6 +61,27 @@ class WorkerHealthTest {
   void shouldNotBeLiveWhenPromptsOnlyWait() {
     engine = engine(4, 0, Duration.ofSeconds(121), null);
     assertBad(health.live(RUNNING), "and has 4 prompts");
+  }
+
+  @Test
+  void shouldNotBeLiveWhenAllThatRunWaitForACommitThatDoesNotCome() {
+    engine = engine(0, 2, Duration.ofSeconds(119), held(2, 119), null);
+    assertThat(health.live(RUNNING).good()).as("a broker may be away for so long").isTrue();
+    engine = engine(1, 2, Duration.ofSeconds(122), held(2, 121), null);
+    assertBad(
+        health.live(RUNNING), "2 prompts wait for a commit since 121 s, and the engine has 3");
+  }
+
+  @Test
+  void shouldBeLiveWhileOthersGoOnBesideAPromptThatWaitsForACommit() {
+    engine = engine(0, 2, Duration.ofSeconds(1), held(1, 500), null);
+    assertThat(health.live(RUNNING).good()).isTrue();
+  }
+
+  @Test
+  void shouldNotBeLiveWhenTheEngineHangsAlthoughAPromptHasLatelyBegunToWaitForACommit() {
+    engine = engine(0, 2, Duration.ofSeconds(121), held(1, 3), null);
+    assertBad(health.live(RUNNING), "the engine has not come on for 121 s, and has 2 prompts");
   }
 
   @Test

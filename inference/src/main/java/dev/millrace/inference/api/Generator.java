@@ -70,8 +70,10 @@ public interface Generator extends AutoCloseable {
    * @param runningTokens tokens of running requests whose keys and values are held
    * @param kvUse share of the KV blocks in use, 0 to 1
    * @param lastStepNanos {@link System#nanoTime()} of the end of the last step, or later where
-   *     there was nothing to do; where text work waits, of the end of the last of that if it is
-   *     earlier: long ago means that something hangs
+   *     there was nothing to do, or steps began again after a rest; where text work waits, of the
+   *     end of the last of that if it is earlier: long ago means that something hangs, or that all
+   *     that runs is held
+   * @param held the running requests that have all the tokens they were allowed; null if none
    * @param generated tokens since the start
    * @param failure why no request can succeed any more, or null
    */
@@ -82,6 +84,14 @@ public interface Generator extends AutoCloseable {
       long runningTokens,
       double kvUse,
       long lastStepNanos,
+      @Nullable Held held,
       long generated,
       @Nullable String failure) {}
+
+  /**
+   * Requests that wait for {@link Generation#allow}.
+   *
+   * @param sinceNanos {@link System#nanoTime()} of when the one that has waited longest began to
+   */
+  record Held(int requests, long sinceNanos) {}
 }

@@ -6,8 +6,6 @@ import dev.millrace.inference.api.Generator;
 import dev.millrace.inference.api.TokenLogprob;
 import java.util.Queue;
 import java.util.concurrent.ConcurrentLinkedQueue;
-import java.util.concurrent.atomic.AtomicInteger;
-import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.locks.LockSupport;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
@@ -81,21 +79,8 @@ public final class Engine implements AutoCloseable {
   private volatile boolean terminated;
   private volatile @Nullable String failure;
 
-  // What stats() shows. Sequences in the inbox count as waiting.
-  private final AtomicInteger inboxCount = new AtomicInteger();
-  private final AtomicLong inboxTokens = new AtomicLong();
-  private int takenCount;
-  private long takenTokens;
-  private volatile int waiting;
-  private volatile int running;
-  private volatile long uncomputedTokens;
-  private volatile long computedTokens;
-  private volatile int usedBlocks;
-  private volatile long generatedTokens;
-  private volatile long lastStepNanos = System.nanoTime();
+  private final EngineStats stats = new EngineStats();
   private long failed;
-  private volatile long failedSteps;
-  private volatile long preemptions;
 
   /**
    * Starts the engine's thread.
@@ -131,8 +116,7 @@ public final class Engine implements AutoCloseable {
   public Handle submit(TokenRequest request, TokenListener listener) {
     Sequence sequence = new Sequence(this, request, listener, maxContext, rejection(request));
     listener.onSubmitted(sequence);
-    inboxCount.incrementAndGet();
-    inboxTokens.addAndGet(sequence.length());
+    stats.submitted(sequence);
     inbox.add(sequence);
     wake();
     if (terminated) {
@@ -179,15 +163,7 @@ public final class Engine implements AutoCloseable {
 
   /** A snapshot, of after the last step. Thread-safe. */
   public Generator.Status stats() {
-    return new Generator.Status(
-        inboxCount.get() + waiting,
-        running,
-        inboxTokens.get() + uncomputedTokens,
-        computedTokens,
-        (double) usedBlocks / info.blocks(),
-        lastStepNanos,
-        generatedTokens,
-        failure);
+    return stats.status(failure);
   }
 
   /** Where the time has gone so far, as of the last step. Thread-safe. */
@@ -197,9 +173,7 @@ public final class Engine implements AutoCloseable {
 
   /** Sums of after the last step. Thread-safe. */
   public Generator.Counters counters() {
-    Work work = work();
-    return new Generator.Counters(
-        work.steps(), work.tokens(), work.members(), failedSteps, preemptions);
+    return stats.counters(work());
   }
 
   /**
@@ -288,6 +262,10 @@ public final class Engine implements AutoCloseable {
   }
 
   private void submit(Step step) {
+    if (oldest == next) {
+      // Else the first step after a long rest would look like one that hangs.
+      stats.alive();
+    }
     try {
       step.handle = runner.submit(step.batch);
       next++;
@@ -335,7 +313,7 @@ public final class Engine implements AutoCloseable {
         }
       }
     }
-    lastStepNanos = System.nanoTime();
+    stats.alive();
   }
 
   private void accept(Sequence sequence, int token, @Nullable TokenLogprob logprob) {
@@ -372,7 +350,7 @@ public final class Engine implements AutoCloseable {
           Failure.ENGINE,
           convicted.attempts + " steps failed in which it was alone; the last: " + cause);
     }
-    lastStepNanos = System.nanoTime();
+    stats.alive();
   }
 
   private void takeAborts() {
@@ -389,8 +367,7 @@ public final class Engine implements AutoCloseable {
       if (sequence == null) {
         return;
       }
-      takenCount++;
-      takenTokens += sequence.length();
+      stats.taken(sequence);
       Sequence.Rejection rejection = sequence.rejection;
       String failed = failure;
       if (sequence.state == Sequence.State.ENDED) {
@@ -433,8 +410,7 @@ public final class Engine implements AutoCloseable {
 
   private void endInbox(Failure reason, String message) {
     for (Sequence sequence = inbox.poll(); sequence != null; sequence = inbox.poll()) {
-      inboxCount.decrementAndGet();
-      inboxTokens.addAndGet(-sequence.length());
+      stats.dropped(sequence);
       if (sequence.state != Sequence.State.ENDED) {
         sequence.ended();
         sequence.tellFailed(reason, message);
@@ -454,19 +430,8 @@ public final class Engine implements AutoCloseable {
   }
 
   private void publish() {
-    waiting = scheduler.waiting();
-    running = scheduler.running();
-    uncomputedTokens = scheduler.uncomputedTokens();
-    computedTokens = scheduler.computedTokens();
-    usedBlocks = info.blocks() - blocks.free();
-    failedSteps = failed;
-    preemptions = scheduler.preemptions();
-    generatedTokens = generated;
-    // After the above, so that a sequence on its way in is counted twice rather than not at all.
-    inboxCount.addAndGet(-takenCount);
-    inboxTokens.addAndGet(-takenTokens);
-    takenCount = 0;
-    takenTokens = 0;
+    double used = (double) (info.blocks() - blocks.free()) / info.blocks();
+    stats.publish(scheduler, used, generated, failed);
   }
 
   private void idle() {
@@ -476,9 +441,8 @@ public final class Engine implements AutoCloseable {
     }
     parked = false;
     clock.rests();
-    if ((waiting == 0 && running == 0) || scheduler.holds()) {
-      // Else the first step after a long rest would look like one that hangs.
-      lastStepNanos = System.nanoTime();
+    if (stats.nothingToDo()) {
+      stats.alive();
     }
   }
 

@@ -1,5 +1,6 @@
 package dev.millrace.inference.engine;
 
+import dev.millrace.inference.api.Generator;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -166,15 +167,19 @@ final class Scheduler {
     return runningCount;
   }
 
-  /** Whether one that runs waits to be allowed more tokens. */
-  boolean holds() {
+  /** Those that run and wait to be allowed more tokens; null if none does. */
+  Generator.@Nullable Held held() {
+    int count = 0;
+    long since = 0;
     for (int i = 0; i < runningEnd; i++) {
       Sequence sequence = running[i];
       if (sequence != null && sequence.held()) {
-        return true;
+        long began = sequence.heldNanos();
+        since = count == 0 || began - since < 0 ? began : since;
+        count++;
       }
     }
-    return false;
+    return count == 0 ? null : new Generator.Held(count, since);
   }
 
   /** Sequences that lost what was computed of them and began again. */

@@ -58,6 +58,11 @@ final class Sequence implements Engine.Handle {
   /** The same, as tokens of prompt and output, and at most the limit; of the engine thread. */
   private int bound;
 
+  private boolean wasHeld;
+
+  /** When it began to wait to be allowed more tokens, if it does. */
+  private long heldNanos;
+
   State state = State.NEW;
   long arrival;
 
@@ -147,11 +152,21 @@ final class Sequence implements Engine.Handle {
   /** Takes note of what was allowed, once for each step, so that it stays as it was planned. */
   void settle() {
     bound = (int) Math.min(limit, (long) request.prompt().length + allowed);
+    boolean held = held();
+    if (held && !wasHeld) {
+      heldNanos = System.nanoTime();
+    }
+    wasHeld = held;
   }
 
   /** Whether it waits to be allowed more tokens. */
   boolean held() {
     return bound < limit && planned() >= bound;
+  }
+
+  /** {@link System#nanoTime()} of when that began; as of now where it was not noted yet. */
+  long heldNanos() {
+    return wasHeld ? heldNanos : System.nanoTime();
   }
 
   boolean complete() {

@@ -250,6 +250,7 @@ public final class LlmGenerator implements Generator {
         engineStatus.runningTokens(),
         engineStatus.kvUse(),
         text - step < 0 ? text : step,
+        engineStatus.held(),
         engineStatus.generated(),
         engineStatus.failure());
   }

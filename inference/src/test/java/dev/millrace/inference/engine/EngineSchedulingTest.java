@@ -3,11 +3,13 @@ package dev.millrace.inference.engine;
 import static org.assertj.core.api.Assertions.assertThat;
 
 import dev.millrace.inference.api.FinishReason;
+import dev.millrace.inference.api.Generator;
 import dev.millrace.inference.api.Scheduling;
 import dev.millrace.inference.api.TokenLogprob;
 import java.lang.management.ManagementFactory;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Objects;
 import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.Test;
@@ -354,23 +356,51 @@ class EngineSchedulingTest extends EngineFixture {
   }
 
   @Test
-  void shouldNotLookStuckWhileAllThatRunMustWait() throws Exception {
+  void shouldSayHowManyMustWaitAndSinceWhenInsteadOfLookingBusy() throws Exception {
     try (Engine engine = new Engine(runner, config)) {
-      Recorder held = new Recorder();
-      Engine.Handle handle = engine.submit(allowed(2, 4), held);
-      while (engine.stats().generated() < 2) {
-        Thread.sleep(1);
-      }
-      long then = System.nanoTime();
-      while (engine.stats().lastStepNanos() - then < 0) {
-        Thread.sleep(1);
-      }
-      engine.allow(handle, 4);
-      while (engine.stats().running() > 0) {
-        Thread.sleep(1);
-      }
-      assertThat(engine.stats().generated()).isEqualTo(4);
+      long before = System.nanoTime();
+      Engine.Handle first = engine.submit(allowed(2, 4), new Recorder());
+      awaitHeld(engine, 1);
+      long stopped = System.nanoTime();
+      engine.submit(allowed(2, 4), new Recorder());
+      awaitHeld(engine, 2);
+      Generator.Status waits = engine.stats();
+      // Longer than its heartbeat.
+      Thread.sleep(700);
+      assertThat(engine.stats().lastStepNanos())
+          .as("no step since")
+          .isEqualTo(waits.lastStepNanos());
+      assertThat(engine.stats().held()).isEqualTo(waits.held());
+      assertThat(heldSince(engine)).as("the first one's").isBetween(before, stopped);
+
+      engine.allow(first, 4);
+      awaitHeld(engine, 1);
+      assertThat(engine.stats().lastStepNanos()).isGreaterThan(waits.lastStepNanos());
+      assertThat(heldSince(engine)).as("the second one's").isGreaterThan(stopped);
     }
+  }
+
+  private static long heldSince(Engine engine) {
+    return Objects.requireNonNull(engine.stats().held()).sinceNanos();
+  }
+
+  private static void awaitHeld(Engine engine, int count) throws InterruptedException {
+    for (Generator.Held held = engine.stats().held();
+        held == null || held.requests() != count;
+        held = engine.stats().held()) {
+      Thread.sleep(1);
+    }
+  }
+
+  @Test
+  void shouldCountOnlyThoseThatMustWait() {
+    Engine engine = driven(config);
+    engine.submit(allowed(2, 30), new Recorder());
+    engine.submit(request(greedy(30, true), 3), new Recorder());
+    rounds(engine, 10);
+    Generator.Status status = engine.stats();
+    assertThat(status.running()).isEqualTo(2);
+    assertThat(status.held()).extracting(Generator.Held::requests).isEqualTo(1);
   }
 
   private static final int[] NONE = {};
