@@ -120,7 +120,9 @@ public final class Settings {
           "dedup.max.ids",
           "200000",
           Unit.COUNT,
-          "Most ids remembered for one partition; oldest go first.");
+          "Most ids remembered for one partition, at about 100 bytes of heap each; oldest go first."
+              + " More prompts in dedup.retention than that (for 200000 in 1h: above 55 a second of"
+              + " a partition) are remembered for a shorter time.");
   static final Setting MAX_BYTES =
       own(
           "max.prompt.bytes",
@@ -262,8 +264,8 @@ public final class Settings {
           "health.stuck.after",
           "2m",
           Unit.TIME,
-          "/health/live fails when the engine takes no step for so long while it has prompts, or a"
-              + " stream thread does not poll.");
+          "/health/live fails when the engine takes no step for so long while it has prompts, also"
+              + " where all of them wait for a commit, or a stream thread does not poll.");
   static final Setting LOG_FORMAT =
       own(
           "log.format",
