@@ -386,14 +386,11 @@ public final class WorkerConfig {
   }
 
   private @Nullable Path timings() {
-    return timings(Settings.TIMINGS.text(values), stateFolder());
-  }
-
-  private static @Nullable Path timings(String folder, Path state) {
+    String folder = Settings.TIMINGS.text(values);
     if (folder.equals(NO_TIMINGS)) {
       return null;
     }
-    return folder.isEmpty() ? state.resolve(TIMINGS) : Path.of(folder);
+    return folder.isEmpty() ? stateFolder().resolve(TIMINGS) : Path.of(folder);
   }
 
   private Path stateFolder() {
@@ -405,9 +402,9 @@ public final class WorkerConfig {
     return Environment.temporaryFolder().resolve("kafka-streams");
   }
 
-  /** Where timings are kept without a worker, by the text of the setting; null: nowhere. */
-  public static @Nullable Path timings(String folder) {
-    return timings(folder, defaultStateFolder());
+  /** Where timings are kept if nobody says so. */
+  public static Path defaultTimings() {
+    return defaultStateFolder().resolve(TIMINGS);
   }
 
   private String device() {

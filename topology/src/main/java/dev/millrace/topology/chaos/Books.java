@@ -43,12 +43,13 @@ final class Books {
   /**
    * An outcome beyond a prompt's first.
    *
+   * @param partition of the prompts' topic
    * @param firstMs when the first was written, milliseconds since 1970
    * @param againMs when this one was
    * @param late it is another end than the first, and of another attempt: one of the two is of a
    *     worker that had been cut off, and had finished what another has cancelled or found expired
    */
-  record Duplicate(String id, long firstMs, long againMs, boolean late) {}
+  record Duplicate(String id, int partition, long firstMs, long againMs, boolean late) {}
 
   /** One prompt. */
   private static final class Account {
@@ -162,7 +163,9 @@ final class Books {
   }
 
   private void duplicate(Account account, ConsumerRecord<byte[], byte[]> source, boolean late) {
-    duplicated.add(new Duplicate(account.plan.id(), account.writtenMs, source.timestamp(), late));
+    duplicated.add(
+        new Duplicate(
+            account.plan.id(), account.partition, account.writtenMs, source.timestamp(), late));
   }
 
   private void check(Account account, CompletionFinish finish, String content, long writtenMs) {
@@ -281,6 +284,12 @@ final class Books {
       }
     }
     return partitions;
+  }
+
+  /** The partition that a prompt was written to; -1 where that is not known. */
+  synchronized int partition(int number) {
+    Account account = accounts.get(number);
+    return account == null ? -1 : account.partition;
   }
 
   synchronized boolean open(int number) {

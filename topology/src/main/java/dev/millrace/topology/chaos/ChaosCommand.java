@@ -91,7 +91,9 @@ public final class ChaosCommand implements Callable<Integer> {
       name = "failover",
       description = {
         "Two workers, of which one is killed again and again: how long output stays away. Fails if",
-        "it is more than 12 s, or 6 s with the broker's settings of deploy/broker.properties."
+        "it is more than 12 s, or 6 s with the broker's settings of deploy/broker.properties, or if"
+            + " a",
+        "kill hit nothing in flight."
       })
   int failover(
       @Option(names = "--seed", paramLabel = "N", defaultValue = "1") long runSeed,
@@ -108,14 +110,8 @@ public final class ChaosCommand implements Callable<Integer> {
             runGroup.protocol(),
             stock ? Scenarios.stock() : Scenarios.quick(runGroup.protocol()));
     long limitMs = stock ? 12_000 : 6_000;
-    return run(
-        options,
-        FaultPlan.of(options),
-        report ->
-            report.killRecoveries().stream()
-                .filter(ms -> ms > limitMs)
-                .map(ms -> "output stayed away for " + ms + " ms, more than " + limitMs)
-                .toList());
+    List<Step> plan = FaultPlan.of(options);
+    return run(options, plan, report -> Scenarios.failoverFailures(report, plan, limitMs));
   }
 
   @Command(
@@ -136,16 +132,8 @@ public final class ChaosCommand implements Callable<Integer> {
             runGroup.guarantee(),
             runGroup.protocol(),
             stock ? Scenarios.stock() : Scenarios.quick(runGroup.protocol()));
-    return run(
-        options,
-        FaultPlan.rolling(options, Fault.TERMINATE, Duration.ZERO),
-        report ->
-            report.longestWaitBeyondNormal() > 5_000
-                ? List.of(
-                    "a prompt waited "
-                        + report.longestWaitBeyondNormal()
-                        + " ms longer than before")
-                : List.of());
+    List<Step> plan = FaultPlan.rolling(options, Fault.TERMINATE, Duration.ZERO);
+    return run(options, plan, report -> Scenarios.rollingFailures(report, plan, 5_000));
   }
 
   private int run(ChaosOptions options, List<Step> plan, Function<ChaosReport, List<String>> goals)

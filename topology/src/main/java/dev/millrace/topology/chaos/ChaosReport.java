@@ -2,24 +2,13 @@ package dev.millrace.topology.chaos;
 
 import dev.millrace.schemas.CompletionFinish;
 import dev.millrace.topology.chaos.Books.Duplicate;
-import dev.millrace.topology.chaos.WorkerPlace.Life;
 import java.util.ArrayList;
-import java.util.Comparator;
-import java.util.EnumMap;
-import java.util.HashMap;
 import java.util.List;
 import java.util.Locale;
-import java.util.Map;
-import org.jspecify.annotations.Nullable;
+import java.util.OptionalLong;
 
 /** What came of a run: the table, and whether all is as it must be. */
 public final class ChaosReport {
-  /** A completion that was sent so shortly before a fault may not have been retired. */
-  private static final long BEFORE_MS = 5_000;
-
-  /** So long after its end a fault may still have effects. */
-  private static final long AFTER_MS = 3_000;
-
   private final ChaosOptions options;
   private final Books books;
   private final Recovery recovery;
@@ -29,79 +18,25 @@ public final class ChaosReport {
 
   private final FaultLog faults;
   private final Regenerated regenerated;
-  private final List<Long> moves;
-  private final List<Duplicate> unexplained;
-
-  /**
-   * Tokens that were generated more than once.
-   *
-   * @param total all that were generated
-   * @param again those among them that had been generated before
-   * @param most for one prompt at one SIGKILL, by the fault that it was a part of
-   * @param mostElse for one prompt at any other change of its worker
-   */
-  private record Regenerated(long total, long again, Map<Fault, Integer> most, int mostElse) {}
-
-  private record Submission(TokenLog.Entry entry, @Nullable Fault killedBy) {}
+  private final Holders holders;
+  private final Duplicates duplicates;
 
   ChaosReport(
       ChaosOptions options,
       Books books,
       Recovery recovery,
       FaultLog faults,
-      List<WorkerPlace> places,
+      Holders holders,
+      Regenerated regenerated,
       int ahead) {
     this.ahead = ahead;
     this.options = options;
     this.books = books;
     this.recovery = recovery;
     this.faults = faults;
-    this.regenerated = regenerated(places);
-    this.moves = places.stream().flatMap(place -> place.moves().stream()).toList();
-    this.unexplained = books.duplicated().stream().filter(d -> !explained(d)).toList();
-  }
-
-  private boolean explained(Duplicate duplicate) {
-    long at = duplicate.firstMs();
-    return faults.windows().stream()
-            .anyMatch(w -> at >= w.fromMs() - BEFORE_MS && at <= w.toMs() + AFTER_MS)
-        || moves.stream().anyMatch(moved -> at >= moved - BEFORE_MS && at <= moved + AFTER_MS);
-  }
-
-  private static Regenerated regenerated(List<WorkerPlace> places) {
-    Map<Integer, List<Submission>> byPrompt = new HashMap<>();
-    for (WorkerPlace place : places) {
-      for (Life life : place.lives()) {
-        for (TokenLog.Entry entry : TokenLog.read(life.tokens())) {
-          byPrompt
-              .computeIfAbsent(entry.number(), n -> new ArrayList<>())
-              .add(new Submission(entry, life.killedBy()));
-        }
-      }
-    }
-    long total = 0;
-    long again = 0;
-    Map<Fault, Integer> most = new EnumMap<>(Fault.class);
-    int mostElse = 0;
-    for (List<Submission> submissions : byPrompt.values()) {
-      submissions.sort(Comparator.comparingLong(s -> s.entry().startedMs()));
-      int reached = 0;
-      Fault last = null;
-      for (Submission submission : submissions) {
-        TokenLog.Entry entry = submission.entry();
-        int overlap = Math.max(0, Math.min(reached, entry.reached()) - entry.from());
-        total += entry.reached() - entry.from();
-        again += overlap;
-        if (last != null) {
-          most.merge(last, overlap, Math::max);
-        } else {
-          mostElse = Math.max(mostElse, overlap);
-        }
-        reached = Math.max(reached, entry.reached());
-        last = submission.killedBy();
-      }
-    }
-    return new Regenerated(total, again, most, mostElse);
+    this.holders = holders;
+    this.regenerated = regenerated;
+    this.duplicates = new Duplicates(books.duplicated(), faults, holders);
   }
 
   /** SIGKILLs to workers that had prompts in flight: the others show nothing. */
@@ -109,9 +44,9 @@ public final class ChaosReport {
     return faults.killsInFlight();
   }
 
-  /** Recovery times of the SIGKILLs, milliseconds, shortest first. */
-  public List<Long> killRecoveries() {
-    return recovery.times().getOrDefault(Fault.KILL, List.of());
+  /** How long output stayed away after each fault of a kind, milliseconds, shortest first. */
+  List<Long> recoveries(Fault fault) {
+    return recovery.times().getOrDefault(fault, List.of());
   }
 
   /** What is not as it must be; nothing, if all is. */
@@ -125,32 +60,41 @@ public final class ChaosReport {
       failures.add(
           "dead letters are " + books.deadLetters() + ", injected poison is " + books.poison());
     }
-    int duplicates = books.duplicated().size();
-    if (options.exactlyOnce() && duplicates > 0) {
-      failures.add(duplicates + " duplicates, where exactly_once_v2 allows none");
+    int again = books.duplicated().size();
+    if (options.exactlyOnce() && again > 0) {
+      failures.add(again + " duplicates, where exactly_once_v2 allows none");
     }
     if (options.exactlyOnce() && books.repeatedChunks() > 0) {
       failures.add(books.repeatedChunks() + " chunks came twice under exactly_once_v2");
     }
+    List<Duplicate> unexplained = duplicates.unexplained();
     if (!unexplained.isEmpty()) {
       failures.add(
           unexplained.size()
-              + " duplicates of outcomes that no fault and no move of a task was near");
+              + " duplicates of outcomes that no fault and no move of their task was near");
       for (Duplicate d : unexplained.subList(0, Math.min(20, unexplained.size()))) {
         failures.add(
             String.format(
                 Locale.ROOT,
-                "%s: first at %.1f s, again %.1f s later",
+                "%s, partition %d: first at %.1f s, again %.1f s later",
                 d.id(),
+                d.partition(),
                 (d.firstMs() - faults.startMs()) / 1e3,
                 (d.againMs() - d.firstMs()) / 1e3));
       }
     }
-    int most = regenerated.most().values().stream().reduce(regenerated.mostElse(), Math::max);
+    int most = regenerated.most();
     if (ahead > 0 && most > ahead) {
       failures.add(
           most + " tokens of one prompt were generated again at once, " + ahead + " are allowed");
     }
+    if (faults.killsPlanned() > 0 && faults.killsInFlight() == 0) {
+      failures.add(
+          faults.killsPlanned()
+              + " kills were planned and none hit a worker with prompts in flight: they show"
+              + " nothing");
+    }
+    recovery.open().forEach(open -> failures.add("output never came back after " + open));
     if (books.problemCount() > 0) {
       failures.add(books.problemCount() + " things went wrong");
       failures.addAll(books.problems());
@@ -180,9 +124,10 @@ public final class ChaosReport {
     add(
         lines,
         "duplicates",
-        "%d, of them %d near no fault and no move of a task; %d late ones with another end",
+        "%d, by what they came of %s, near nothing of their task %d; %d late ones with another end",
         books.duplicated().size(),
-        unexplained.size(),
+        duplicates.causes(),
+        duplicates.unexplained().size(),
         books.duplicated().stream().filter(Duplicate::late).count());
     add(
         lines,
@@ -197,9 +142,9 @@ public final class ChaosReport {
         "%d of %d generated; most for one prompt: kill -9 during %s, other moves %d",
         regenerated.again(),
         regenerated.total(),
-        regenerated.most(),
-        regenerated.mostElse());
-    add(lines, "tasks moved with prompts", "%d times", moves.size());
+        regenerated.byKill(),
+        regenerated.otherwise());
+    add(lines, "tasks moved with prompts", "%d times", holders.moves());
     add(
         lines,
         "faults",
@@ -227,12 +172,14 @@ public final class ChaosReport {
   /**
    * How much longer the slowest prompt had to wait than the slowest one before the first fault.
    *
-   * @return milliseconds
+   * @return milliseconds; nothing where no prompt was answered on one of the two sides
    */
-  public long longestWaitBeyondNormal() {
+  OptionalLong longestWaitBeyondNormal() {
     List<Long> before = waits(0, firstFaultMs());
     List<Long> since = waits(firstFaultMs(), Long.MAX_VALUE);
-    return before.isEmpty() || since.isEmpty() ? 0 : since.getLast() - before.getLast();
+    return before.isEmpty() || since.isEmpty()
+        ? OptionalLong.empty()
+        : OptionalLong.of(since.getLast() - before.getLast());
   }
 
   private long firstFaultMs() {

@@ -86,7 +86,13 @@ public final class ChaosRun {
     endWorkers(stage, client);
     books.checkChunks();
     return new ChaosReport(
-        options, books, recovery, faults.log(), stage.places, stage.config.save().ahead());
+        options,
+        books,
+        recovery,
+        faults.log(),
+        Holders.read(stage.places, books::partition),
+        Regenerated.of(stage.places.stream().flatMap(place -> place.lives().stream()).toList()),
+        stage.config.save().ahead());
   }
 
   private interface Work {

@@ -5,38 +5,51 @@ package dev.millrace.topology.chaos;
  */
 public enum Fault {
   /** 1: SIGKILL to a worker with prompts in flight; it is started again after a while. */
-  KILL(true),
+  KILL(Hold.NOBODY),
   /** 2: SIGTERM to a worker, which drains or saves; it is started again when it has ended. */
-  TERMINATE(true),
+  TERMINATE(Hold.NOBODY),
   /** 3: SIGSTOP to a worker for longer than its session, then SIGCONT: a zombie. */
-  FREEZE(true),
+  FREEZE(Hold.WORKER),
   /** 4: SIGKILL to the broker, which is started again after a while. */
-  BROKER(true),
+  BROKER(Hold.ALL),
   /** 5: more workers join and leave every one to three seconds. */
-  STORM(true),
+  STORM(Hold.ALL),
   /** 6: the registry's port is closed. */
-  REGISTRY_REFUSED(false),
+  REGISTRY_REFUSED(Hold.NOBODY),
   /** 6: the registry answers 500. */
-  REGISTRY_500(false),
-  /** 6: the registry takes seconds to answer. */
-  REGISTRY_SLOW(false),
+  REGISTRY_500(Hold.NOBODY),
+  /**
+   * 6: the registry takes seconds to answer, and the thread that asks commits nothing meanwhile.
+   */
+  REGISTRY_SLOW(Hold.ALL),
   /** 9: everything between a worker and the broker takes long. */
-  SLOW(true),
+  SLOW(Hold.WORKER),
   /** 9, 18: nothing can be written to the completions, everything else can; then a kill. */
-  OUTPUT(true),
+  OUTPUT(Hold.ALL),
   /** 11: a burst of prompts that each come several times at once. */
-  DUPLICATES(false),
+  DUPLICATES(Hold.NOBODY),
   /** 13: SIGKILL to a worker whose state folder is deleted before it starts again. */
-  WIPE(true),
+  WIPE(Hold.NOBODY),
   /** 15: a worker is cut off from the broker. */
-  CUT(true),
+  CUT(Hold.WORKER),
   /** 16: a burst of prompts that are each cancelled about when they are done. */
-  CANCELS(false);
+  CANCELS(Hold.NOBODY);
 
-  /** Whether a worker may lose what it has not committed. */
-  final boolean disrupts;
+  private final Hold holds;
 
-  Fault(boolean disrupts) {
-    this.disrupts = disrupts;
+  Fault(Hold holds) {
+    this.holds = holds;
+  }
+
+  /** Whose commits a fault holds up for as long as it lasts. */
+  enum Hold {
+    NOBODY,
+    WORKER,
+    ALL
+  }
+
+  Hold holds(String protocol) {
+    // Members of the streams protocol go on while others come and go.
+    return this == STORM && protocol.equals("streams") ? Hold.NOBODY : holds;
   }
 }

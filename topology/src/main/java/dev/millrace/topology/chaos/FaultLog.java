@@ -12,10 +12,26 @@ final class FaultLog {
   private final List<Window> windows = new ArrayList<>();
   private final List<Long> began = new ArrayList<>();
   private int killsInFlight;
+  private int killsPlanned;
   private int diedByThemselves;
 
-  /** When a worker may have lost what it had not committed; milliseconds since 1970. */
-  record Window(long fromMs, long toMs) {}
+  /**
+   * So long after a broker is back its group coordinator may still read the offsets topic and look
+   * for the members: what was written in that time was seen unretired up to 8 s after it.
+   */
+  private static final long COORDINATOR_MS = 10_000;
+
+  /** In place of a worker's number: every one. */
+  static final int ALL = -1;
+
+  /**
+   * When workers lost tasks, or could not commit; milliseconds since 1970.
+   *
+   * @param cause the fault, or what else it was
+   * @param worker whom it hit, or {@link #ALL}
+   * @param holdsUp commits were held up all the time; or else a worker was gone at the end of it
+   */
+  record Window(String cause, int worker, long fromMs, long toMs, boolean holdsUp) {}
 
   /**
    * @param startMs when the run began, milliseconds since 1970
@@ -34,9 +50,20 @@ final class FaultLog {
     done.merge(fault, 1, Integer::sum);
   }
 
-  /** In this time a worker may have lost what it had not committed. */
-  void disrupted(long fromMs, long toMs) {
-    windows.add(new Window(fromMs, toMs));
+  /** In this time a worker could not commit, or {@link #ALL} could not. */
+  void heldUp(Fault fault, int worker, long fromMs, long toMs) {
+    long after = fault == Fault.BROKER ? COORDINATOR_MS : 0;
+    windows.add(new Window(fault.name(), worker, fromMs, toMs + after, true));
+  }
+
+  /** A worker ended at some moment of this time. */
+  void ended(Fault fault, int worker, long fromMs, long toMs) {
+    windows.add(new Window(fault.name(), worker, fromMs, toMs, false));
+  }
+
+  /** So many steps of the plan kill a worker. */
+  void planned(int kills) {
+    killsPlanned = kills;
   }
 
   /** A worker with prompts in flight was killed. */
@@ -44,9 +71,10 @@ final class FaultLog {
     killsInFlight++;
   }
 
-  /** A worker ended that nobody had told to. */
-  void diedByItself() {
+  /** A worker ended, at some moment of this time, that nobody had told to. */
+  void diedByItself(int worker, long fromMs, long toMs) {
     diedByThemselves++;
+    windows.add(new Window("ended by itself", worker, fromMs, toMs, false));
   }
 
   long startMs() {
@@ -70,6 +98,10 @@ final class FaultLog {
   /** SIGKILLs to workers that had prompts in flight. */
   int killsInFlight() {
     return killsInFlight;
+  }
+
+  int killsPlanned() {
+    return killsPlanned;
   }
 
   int diedByThemselves() {

@@ -23,6 +23,16 @@ final class FaultPlan {
    * @param variant a number below 100, for what differs between two of a kind
    */
   record Step(long atMs, Fault fault, int worker, Duration length, int variant) {
+    /** Whether a worker is killed for it, of those that are to run all the time. */
+    boolean kills() {
+      return switch (fault) {
+        case KILL, WIPE -> true;
+        case REGISTRY_REFUSED, REGISTRY_500, REGISTRY_SLOW -> variant < 50;
+        case OUTPUT -> variant < 60;
+        case TERMINATE, FREEZE, BROKER, STORM, SLOW, DUPLICATES, CUT, CANCELS -> false;
+      };
+    }
+
     @Override
     public String toString() {
       return String.format(

@@ -1,5 +1,6 @@
 package dev.millrace.topology.chaos;
 
+import dev.millrace.topology.chaos.Fault.Hold;
 import dev.millrace.topology.chaos.FaultPlan.Step;
 import dev.millrace.topology.chaos.Planned.Kind;
 import java.time.Duration;
@@ -27,6 +28,9 @@ final class Faults {
   private final FaultLog log;
   private int nextExtra = FIRST_EXTRA;
 
+  /** When all workers were there that should have been; milliseconds since 1970. */
+  private long lookedAtMs = System.currentTimeMillis();
+
   Faults(
       ChaosOptions options,
       Stage stage,
@@ -48,22 +52,28 @@ final class Faults {
 
   /** Runs the plan; returns when its last fault is mended and the run's time is over. */
   void run(List<Step> plan) throws InterruptedException {
+    log.planned((int) plan.stream().filter(Step::kills).count());
     for (Step step : plan) {
       supervise(step.atMs() - sender.now());
       out.accept("%7.1f s  %s".formatted(sender.now() / 1e3, step));
       long from = System.currentTimeMillis();
       log.began(from);
-      perform(step);
+      WorkerPlace worker = busy(step.worker());
+      perform(step, worker);
       log.done(step.fault());
-      if (step.fault().disrupts) {
-        log.disrupted(from, System.currentTimeMillis());
+      Hold hold = step.fault().holds(options.protocol());
+      if (hold != Hold.NOBODY) {
+        log.heldUp(
+            step.fault(),
+            hold == Hold.ALL ? FaultLog.ALL : worker.number,
+            from,
+            System.currentTimeMillis());
       }
     }
     supervise(options.length().toMillis() - sender.now());
   }
 
-  private void perform(Step step) throws InterruptedException {
-    WorkerPlace worker = busy(step.worker());
+  private void perform(Step step, WorkerPlace worker) throws InterruptedException {
     long length = step.length().toMillis();
     switch (step.fault()) {
       case KILL -> {
@@ -136,7 +146,9 @@ final class Faults {
 
   private void kill(WorkerPlace worker, Fault fault) {
     probe(fault);
+    long from = System.currentTimeMillis();
     worker.kill(fault);
+    log.ended(fault, worker.number, from, System.currentTimeMillis());
     long inFlight = inFlight(worker);
     if (inFlight > 0) {
       log.killedInFlight();
@@ -154,7 +166,7 @@ final class Faults {
     probe(Fault.TERMINATE);
     worker.terminate();
     long from = sender.now();
-    int code = worker.awaitEnd();
+    int code = awaitEnd(worker, Fault.TERMINATE);
     out.accept(
         "           worker %d ended with code %d after %.1f s"
             .formatted(worker.number, code, (sender.now() - from) / 1e3));
@@ -163,6 +175,14 @@ final class Faults {
     }
     supervise(length / 2);
     worker.start();
+  }
+
+  /** Waits until a worker that was told to end is gone. */
+  private int awaitEnd(WorkerPlace worker, Fault fault) {
+    int code = worker.awaitEnd();
+    long now = System.currentTimeMillis();
+    log.ended(fault, worker.number, now, now);
+    return code;
   }
 
   private void storm(long length, SplittableRandom random) throws InterruptedException {
@@ -177,11 +197,13 @@ final class Faults {
         extra.start();
         joined++;
       } else if (random.nextBoolean()) {
+        long from = System.currentTimeMillis();
         extra.kill(Fault.STORM);
+        log.ended(Fault.STORM, extra.number, from, System.currentTimeMillis());
         left++;
       } else {
         extra.terminate();
-        extra.awaitEnd();
+        awaitEnd(extra, Fault.STORM);
         left++;
       }
       supervise(random.nextLong(1_000, 3_000));
@@ -189,7 +211,7 @@ final class Faults {
     for (WorkerPlace extra : extras) {
       if (extra.runs()) {
         extra.terminate();
-        extra.awaitEnd();
+        awaitEnd(extra, Fault.STORM);
         left++;
       }
     }
@@ -209,12 +231,10 @@ final class Faults {
         sender.add(load.later(nextExtra++, schema, sender.now() + 100L * i));
       }
       supervise(length / 2);
-      if (step.variant() < 50) {
+      if (step.kills()) {
         // The next one knows no schema at all.
-        long from = System.currentTimeMillis();
         kill(worker, step.fault());
         worker.start();
-        log.disrupted(from, System.currentTimeMillis());
       }
       supervise(length / 2);
     } finally {
@@ -226,7 +246,7 @@ final class Faults {
     stage.completions.refuse();
     try {
       supervise(length);
-      if (step.variant() < 60) {
+      if (step.kills()) {
         kill(worker, Fault.OUTPUT);
         supervise(1_000);
       }
@@ -252,13 +272,14 @@ final class Faults {
       for (WorkerPlace place : stage.places) {
         if (place.died()) {
           int code = place.bury();
-          log.diedByItself();
+          log.diedByItself(place.number, lookedAtMs, System.currentTimeMillis());
           out.accept(
               "%7.1f s  worker %d ended by itself with code %d and is started again"
                   .formatted(sender.now() / 1e3, place.number, code));
           place.start();
         }
       }
+      lookedAtMs = System.currentTimeMillis();
       TimeUnit.MILLISECONDS.sleep(Math.clamp(end - sender.now(), 0, SUPERVISE_MS));
     } while (sender.now() < end);
   }

@@ -46,6 +46,15 @@ final class Recovery {
         });
   }
 
+  /**
+   * The faults after which output never came back, each with the partitions that it stayed away of.
+   */
+  synchronized List<String> open() {
+    return open.stream()
+        .map(probe -> probe.fault + " at " + probe.atMs + ": partitions " + probe.waiting)
+        .toList();
+  }
+
   /** Milliseconds by fault, shortest first. */
   synchronized Map<Fault, List<Long>> times() {
     Map<Fault, List<Long>> sorted = new TreeMap<>();

@@ -1,15 +1,18 @@
 package dev.millrace.topology.chaos;
 
 import dev.millrace.topology.Environment;
+import dev.millrace.topology.chaos.FaultPlan.Step;
 import java.io.IOException;
 import java.io.Reader;
 import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.OptionalLong;
 import java.util.Properties;
 
 /** Runs that measure one thing: how long output stays away. */
@@ -77,6 +80,38 @@ final class Scenarios {
         PAUSE,
         settings.broker(),
         settings.worker());
+  }
+
+  /** What is wrong with a run of {@link #failover}, beside what is wrong with any. */
+  static List<String> failoverFailures(ChaosReport report, List<Step> plan, long limitMs) {
+    List<String> failures = new ArrayList<>(unmeasured(report, plan, Fault.KILL));
+    for (long ms : report.recoveries(Fault.KILL)) {
+      if (ms > limitMs) {
+        failures.add("output stayed away for " + ms + " ms, more than " + limitMs);
+      }
+    }
+    return failures;
+  }
+
+  /** What is wrong with a run of {@link #rolling}, beside what is wrong with any. */
+  static List<String> rollingFailures(ChaosReport report, List<Step> plan, long limitMs) {
+    List<String> failures = new ArrayList<>(unmeasured(report, plan, Fault.TERMINATE));
+    OptionalLong longer = report.longestWaitBeyondNormal();
+    if (longer.isEmpty()) {
+      failures.add("no prompt was answered before the first restart, or none after it");
+    } else if (longer.getAsLong() > limitMs) {
+      failures.add("a prompt waited " + longer.getAsLong() + " ms longer than before");
+    }
+    return failures;
+  }
+
+  /** A fault that came while nothing was in flight measures nothing. */
+  private static List<String> unmeasured(ChaosReport report, List<Step> plan, Fault fault) {
+    long planned = plan.stream().filter(step -> step.fault() == fault).count();
+    int measured = report.recoveries(fault).size();
+    return planned > 0 && measured == planned
+        ? List.of()
+        : List.of(fault + ": " + measured + " recoveries were measured of " + planned + " planned");
   }
 
   /** Three workers under load, told to end and started again one after the other. */

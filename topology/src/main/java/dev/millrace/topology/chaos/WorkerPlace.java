@@ -16,7 +16,10 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Properties;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import java.util.stream.Stream;
 import org.jspecify.annotations.Nullable;
 
@@ -26,6 +29,8 @@ import org.jspecify.annotations.Nullable;
  */
 final class WorkerPlace implements AutoCloseable {
   private static final Duration EXIT = Duration.ofSeconds(60);
+  private static final Pattern MOVE =
+      Pattern.compile("^(\\S+) .* task \\d+_(\\d+) (takes|hands) over \\d+ prompts$");
 
   /**
    * One process that ran here, and what it generated.
@@ -33,6 +38,15 @@ final class WorkerPlace implements AutoCloseable {
    * @param killedBy the fault that killed it; null if none did
    */
   record Life(Path tokens, @Nullable Fault killedBy) {}
+
+  /**
+   * A task that changed hands while it had prompts.
+   *
+   * @param partition of the prompts' topic
+   * @param atMs milliseconds since 1970
+   * @param taken the worker got it; or else gave it away
+   */
+  record Move(int partition, long atMs, boolean taken) {}
 
   final int number;
   final TcpProxy proxy;
@@ -152,19 +166,28 @@ final class WorkerPlace implements AutoCloseable {
     return process;
   }
 
-  /** When the workers here took over or handed over prompts with a task, as their log says. */
-  List<Long> moves() {
+  /** Where the workers here took over or handed over prompts with a task, as their log says. */
+  List<Move> moves() {
     try (Stream<String> lines = Files.lines(folder.resolve("worker.log"))) {
-      return lines
-          .filter(line -> line.contains(" takes over ") || line.contains(" hands over "))
-          .map(line -> OffsetDateTime.parse(line.substring(0, line.indexOf(' '))))
-          .map(time -> time.toInstant().toEpochMilli())
-          .toList();
+      return lines.map(WorkerPlace::move).flatMap(Optional::stream).toList();
     } catch (NoSuchFileException e) {
       return List.of();
     } catch (IOException e) {
       throw new UncheckedIOException("cannot read the log in " + folder, e);
     }
+  }
+
+  /** The move that a line of a worker's log tells of, if it does. */
+  static Optional<Move> move(String line) {
+    Matcher move = MOVE.matcher(line);
+    if (!move.find()) {
+      return Optional.empty();
+    }
+    return Optional.of(
+        new Move(
+            Integer.parseInt(move.group(2)),
+            OffsetDateTime.parse(move.group(1)).toInstant().toEpochMilli(),
+            move.group(3).equals("takes")));
   }
 
   List<Life> lives() {

@@ -133,15 +133,26 @@ public final class DurabilityBenchCommand implements Callable<Integer> {
         name, rates.tokens, rates.bytes / 1000, rates.cores);
   }
 
+  /** What a worker is told so that it saves as it does by default, or saves nothing. */
+  static Map<String, String> saving(boolean saves) {
+    return saves
+        ? Map.of()
+        : Map.of(
+            "progress.save.tokens",
+            Integer.toString(Integer.MAX_VALUE),
+            "progress.save.interval",
+            "1d",
+            // A bound on what is unsaved is kept by saving.
+            "progress.ahead.tokens",
+            "0");
+  }
+
   private Rates measure(BenchCluster cluster, String name, boolean saves) throws Exception {
     Map<String, String> settings = new HashMap<>(group.settings());
     // Some more than run, so that the next one is there when one ends.
     settings.put("window.prompts", Integer.toString(sequences + Math.max(64, sequences / 4)));
     settings.put("status.port", "0");
-    if (!saves) {
-      settings.put("progress.save.tokens", Integer.toString(Integer.MAX_VALUE));
-      settings.put("progress.save.interval", "1d");
-    }
+    settings.putAll(saving(saves));
     WorkerConfig config = cluster.settings(name, settings);
     TopicsCommand.create(config);
     TopologyBench bench =
