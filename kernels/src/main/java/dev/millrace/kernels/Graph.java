@@ -72,6 +72,9 @@ public final class Graph implements AutoCloseable {
         // What the work itself threw says more than that its recording did not come about.
         if (done) {
           CudaException.check(result, "cuStreamEndCapture");
+        } else if (result == 0) {
+          long part = handle.get(JAVA_LONG, 0);
+          int unused = status(() -> (int) f.destroy.invokeExact(part));
         }
       }
       long graph = handle.get(JAVA_LONG, 0);
@@ -81,8 +84,12 @@ public final class Graph implements AutoCloseable {
         check("cuGraphDestroy", () -> (int) f.destroy.invokeExact(graph));
       }
       Graph recorded = new Graph(f, handle.get(JAVA_LONG, 0));
-      check(
-          "cuGraphUpload", () -> (int) f.upload.invokeExact(recorded.executable, stream.address()));
+      int uploaded =
+          status(() -> (int) f.upload.invokeExact(recorded.executable, stream.address()));
+      if (uploaded != 0) {
+        recorded.close();
+      }
+      CudaException.check(uploaded, "cuGraphUpload");
       return recorded;
     }
   }

@@ -76,7 +76,8 @@ final class ProductAlgorithms {
       Plan plan, int rows, Product product, ProductChoice choice, Stream stream) {
     String key = plan.shape.key(rows);
     MemorySegment algorithm = kept(plan, choice.kept(key));
-    if (algorithm == null) {
+    // The library's check knows nothing of addresses: only a run tells.
+    if (algorithm == null || product.run(algorithm) != 0) {
       List<MemorySegment> ways = candidates(plan, rows, CANDIDATES);
       algorithm = choice.fastest(ways, product::run, stream);
       if (algorithm == null) {

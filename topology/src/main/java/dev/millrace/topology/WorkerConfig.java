@@ -386,11 +386,14 @@ public final class WorkerConfig {
   }
 
   private @Nullable Path timings() {
-    String folder = Settings.TIMINGS.text(values);
+    return timings(Settings.TIMINGS.text(values), stateFolder());
+  }
+
+  private static @Nullable Path timings(String folder, Path state) {
     if (folder.equals(NO_TIMINGS)) {
       return null;
     }
-    return folder.isEmpty() ? stateFolder().resolve(TIMINGS) : Path.of(folder);
+    return folder.isEmpty() ? state.resolve(TIMINGS) : Path.of(folder);
   }
 
   private Path stateFolder() {
@@ -402,9 +405,9 @@ public final class WorkerConfig {
     return Environment.temporaryFolder().resolve("kafka-streams");
   }
 
-  /** Where timings are kept if nobody says so. */
-  public static Path defaultTimings() {
-    return defaultStateFolder().resolve(TIMINGS);
+  /** Where timings are kept without a worker, by the text of the setting; null: nowhere. */
+  public static @Nullable Path timings(String folder) {
+    return timings(folder, defaultStateFolder());
   }
 
   private String device() {

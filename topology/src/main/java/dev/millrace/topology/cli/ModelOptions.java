@@ -84,9 +84,9 @@ final class ModelOptions {
       names = "--timings",
       paramLabel = "DIR",
       description =
-          "Folder that keeps which algorithms multiply fastest on a card (default: that of a"
-              + " worker without settings).")
-  private @Nullable Path timings;
+          "Folder that keeps which algorithms multiply fastest on a card, none: it is not kept"
+              + " (default: that of a worker without settings).")
+  private String timings = "";
 
   @Option(
       names = "--seed",
@@ -125,7 +125,7 @@ final class ModelOptions {
             .withFormats(dtype.toLowerCase(Locale.ROOT), kvDtype.toLowerCase(Locale.ROOT))
             .withCudaGraphs(cudaGraphs)
             .withKvBlocks(kvBlocks)
-            .withTimings(timings == null ? WorkerConfig.defaultTimings() : timings);
+            .withTimings(WorkerConfig.timings(timings));
     if (threads > 0) {
       options = options.withThreads(threads);
     }

@@ -1,5 +1,6 @@
 package dev.millrace.inference.backend.cuda;
 
+import dev.millrace.inference.backend.DeviceException;
 import dev.millrace.inference.backend.Tensor;
 import dev.millrace.inference.engine.Batch;
 import dev.millrace.inference.model.Model;
@@ -25,6 +26,9 @@ final class DecodeGraphs implements AutoCloseable {
 
   /** Below this a graph without merges would serve nothing but very short sequences. */
   private static final int FEW_ROWS = 16;
+
+  /** Rows of tables, 256 bytes each, that there is room for if sequences share long beginnings. */
+  private static final int SHARED_ROWS = 1 << 16;
 
   /** No more are recorded after so long, or when the GPU has less memory left. */
   private static final long MOST_NANOS = 20_000_000_000L;
@@ -77,8 +81,8 @@ final class DecodeGraphs implements AutoCloseable {
   void record(int maxSequences) {
     long start = System.nanoTime();
     long free = backend.deviceFreeBytes();
-    long address = backend.tables(tables(0, maxSequences, false).bytes());
     try {
+      long address = backend.tables(tables(0, maxSequences, false).bytes());
       for (int rows : ladder(maxSequences)) {
         if (System.nanoTime() - start > MOST_NANOS || backend.deviceFreeBytes() < LEAST_FREE) {
           LOG.info("Steps of {} sequences and more are no graphs: that would take too much", rows);
@@ -89,6 +93,9 @@ final class DecodeGraphs implements AutoCloseable {
         }
         graphs.add(record(tables(address, rows, false), rows));
       }
+    } catch (DeviceException e) {
+      LOG.warn(
+          "There is no room for graphs, steps are launched piece by piece: {}", e.getMessage());
     } catch (CudaException e) {
       if (e.sticky()) {
         throw e;
@@ -106,7 +113,7 @@ final class DecodeGraphs implements AutoCloseable {
 
   private DecodeTables tables(long address, int rows, boolean whole) {
     // Sequences may share blocks: there may be more in tables than in the cache.
-    int mostRows = 2 * Math.ceilDiv(cache.blocks(), DecodeTables.ROW_BLOCKS);
+    int mostRows = Math.max(SHARED_ROWS, 2 * Math.ceilDiv(cache.blocks(), DecodeTables.ROW_BLOCKS));
     return new DecodeTables(
         address,
         rows,
@@ -184,10 +191,19 @@ final class DecodeGraphs implements AutoCloseable {
     return low;
   }
 
-  private CudaSampled run(Recorded recorded, Batch batch, @Nullable CudaSampled before) {
+  private @Nullable CudaSampled run(Recorded recorded, Batch batch, @Nullable CudaSampled before) {
     CudaStep step = backend.begin(batch, before, recorded.tables, plans);
     backend.embed(step, recorded.embedding, recorded.rows);
-    backend.launch(recorded.graph);
+    try {
+      backend.launch(recorded.graph);
+    } catch (CudaException e) {
+      if (e.sticky()) {
+        throw e;
+      }
+      LOG.warn("The driver launches graphs no more: steps are launched piece by piece", e);
+      close();
+      return null;
+    }
     launched = launched + 1;
     return (CudaSampled) backend.sample(step, recorded.logits);
   }

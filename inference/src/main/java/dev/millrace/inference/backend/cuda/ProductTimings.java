@@ -1,12 +1,15 @@
 package dev.millrace.inference.backend.cuda;
 
 import java.io.IOException;
+import java.io.InputStream;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
+import java.nio.file.LinkOption;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
+import java.nio.file.attribute.PosixFilePermissions;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
 import java.util.HexFormat;
@@ -35,7 +38,7 @@ final class ProductTimings {
   private static final String FORMAT = "millrace product timings, format 1";
 
   private static final String END = "crc32 ";
-  private static final long MOST_BYTES = 16L << 20;
+  private static final int MOST_BYTES = 16 << 20;
 
   private final Path file;
   private final List<String> head;
@@ -99,7 +102,15 @@ final class ProductTimings {
     Path folder = file.toAbsolutePath().getParent();
     try {
       Files.createDirectories(folder);
-      Path part = Files.createTempFile(folder, "products-", ".part");
+      if (Files.exists(file) && !Files.isReadable(file)) {
+        throw new IOException("it is another's, and may not be read");
+      }
+      Path part =
+          Files.createTempFile(
+              folder,
+              "products-",
+              ".part",
+              PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-r--r--")));
       try {
         Files.writeString(part, text(all), StandardOpenOption.SYNC);
         Files.move(part, file, StandardCopyOption.ATOMIC_MOVE);
@@ -129,10 +140,21 @@ final class ProductTimings {
   /** What the file has; nothing, with a line in the log, where it is of no use. */
   private Map<String, String> read() {
     try {
-      if (Files.size(file) > MOST_BYTES) {
+      if (!Files.exists(file, LinkOption.NOFOLLOW_LINKS)) {
+        return new TreeMap<>();
+      }
+      // A pipe would be read for ever, a link may lead to what has no end.
+      if (!Files.isRegularFile(file, LinkOption.NOFOLLOW_LINKS)) {
+        return useless("it is no plain file");
+      }
+      byte[] bytes;
+      try (InputStream in = Files.newInputStream(file)) {
+        bytes = in.readNBytes(MOST_BYTES + 1);
+      }
+      if (bytes.length > MOST_BYTES) {
         return useless("it is larger than any that was written here");
       }
-      return parse(Files.readString(file));
+      return parse(new String(bytes, StandardCharsets.UTF_8));
     } catch (NoSuchFileException e) {
       return new TreeMap<>();
     } catch (IOException e) {
@@ -153,7 +175,7 @@ final class ProductTimings {
     for (String line : lines.subList(head.size(), lines.size())) {
       int tab = line.indexOf('\t');
       if (tab < 0) {
-        return useless("it has a line that says nothing: " + line);
+        return useless("it has a line that says nothing");
       }
       found.put(line.substring(0, tab), line.substring(tab + 1));
     }

@@ -13,6 +13,7 @@ import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
@@ -71,14 +72,25 @@ class ProductTimingsTest {
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"cut", "flipped", "emptied", "binary", "foreign", "folder"})
-  void shouldTimeAnewWhereTheFileIsOfNoUse(String damage) throws IOException {
+  @ValueSource(
+      strings = {"cut", "flipped", "emptied", "endless", "pipe", "binary", "foreign", "folder"})
+  @Timeout(60)
+  void shouldTimeAnewWhereTheFileIsOfNoUse(String damage) throws IOException, InterruptedException {
     Path file = written().file();
     String text = Files.readString(file);
     switch (damage) {
       case "cut" -> Files.writeString(file, text.substring(0, text.length() / 2));
       case "flipped" -> Files.writeString(file, text.replace("00ff", "00fe"));
       case "emptied" -> Files.writeString(file, "");
+      case "endless" -> {
+        Files.delete(file);
+        Files.createSymbolicLink(file, Path.of("/dev/zero"));
+      }
+      case "pipe" -> {
+        Files.delete(file);
+        int made = new ProcessBuilder("mkfifo", file.toString()).start().waitFor();
+        assertThat(made).isZero();
+      }
       case "binary" -> Files.write(file, new byte[] {(byte) 0xff, (byte) 0xfe, 0, 1});
       case "foreign" -> {
         // Whole, but what another card found.
