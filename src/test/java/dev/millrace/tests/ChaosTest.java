@@ -17,14 +17,19 @@ import org.junit.jupiter.api.io.TempDir;
 final class ChaosTest {
   private static final long SEED = 5;
 
+  /** Its plan has all three faults. */
+  private static final long EXACTLY_ONCE_SEED = 30;
+
+  private static final Duration LENGTH = Duration.ofSeconds(40);
+
   @TempDir Path temp;
 
   @Test
   void shouldEndEveryPromptOnceWhateverBreaks() throws Exception {
-    ChaosOptions options =
+    check(
         new ChaosOptions(
             SEED,
-            Duration.ofSeconds(40),
+            LENGTH,
             "at_least_once",
             "classic",
             2,
@@ -34,10 +39,31 @@ final class ChaosTest {
             List.of(Fault.KILL, Fault.BROKER, Fault.OUTPUT, Fault.REGISTRY_500, Fault.DUPLICATES),
             Duration.ofSeconds(2),
             Map.of("group.min.session.timeout.ms", "1000"),
-            Map.of("kafka.session.timeout.ms", "2000", "kafka.heartbeat.interval.ms", "400"));
+            Map.of("kafka.session.timeout.ms", "2000", "kafka.heartbeat.interval.ms", "400")));
+  }
+
+  @Test
+  void shouldEndEveryPromptExactlyOnceWhereThatIsAskedFor() throws Exception {
+    check(
+        new ChaosOptions(
+            EXACTLY_ONCE_SEED,
+            LENGTH,
+            "exactly_once_v2",
+            "streams",
+            2,
+            12,
+            100,
+            300,
+            List.of(Fault.KILL, Fault.FREEZE, Fault.CUT),
+            Duration.ofSeconds(2),
+            Map.of(),
+            Map.of()));
+  }
+
+  private void check(ChaosOptions options) throws InterruptedException {
     ChaosReport report = new ChaosRun(options, temp, System.out::println).run();
     report.lines().forEach(System.out::println);
-    assertThat(report.failures()).as("seed %d", SEED).isEmpty();
-    assertThat(report.killsWithPromptsInFlight()).as("seed %d", SEED).isPositive();
+    assertThat(report.failures()).as("seed %d", options.seed()).isEmpty();
+    assertThat(report.killsWithPromptsInFlight()).as("seed %d", options.seed()).isPositive();
   }
 }
