@@ -360,8 +360,8 @@ final class PromptEndings {
 
   private void settle(InFlightPrompt prompt, Outcome outcome) {
     prompt.outcome = outcome;
-    if (!task.exactlyOnce && prompt.storedAt < task.commits()) {
-      // Its record will not be read again: what is not kept here would be generated again.
+    if (!task.exactlyOnce) {
+      // What is not kept here would be generated again. Under exactly-once a crash undoes both.
       task.store.saveOutcome(prompt, outcome);
     }
     send(prompt, outcome);

@@ -249,19 +249,23 @@ class RetirementTest {
   }
 
   @Test
-  void shouldKeepTheOutcomeOnlyIfTheRecordWillNotBeReadAgain() {
-    send(Harness.prompt("a").build(), 0);
+  void shouldSendTheOutcomeAgainOfAPromptThatCameAndEndedBetweenTwoCommits() {
+    PromptEvent event = Harness.prompt("a").build();
+    send(event, 0);
     generator.last().done("4");
     tick();
-    assertThat(savedProgress())
-        .as("its offset is not committed: a crash reads the record again")
-        .isEmpty();
-
-    send(Harness.prompt("b").build(), 1);
-    marker.committed();
-    generator.last().done("4");
-    tick();
+    assertThat(sentTo(Output.Sink.COMPLETION)).isEqualTo(1);
     assertThat(savedProgress()).hasSize(1);
+
+    takeOver();
+    assertThat(sentTo(Output.Sink.COMPLETION)).isEqualTo(1);
+    // Its offset was not committed.
+    send(event, 0);
+    marker.committed();
+    assertThat(sentTo(Output.Sink.COMPLETION)).isEqualTo(1);
+    assertThat(generator.submissions).as("nothing is generated again").hasSize(1);
+    assertThat(stored()).isZero();
+    assertThat(savedProgress()).isEmpty();
   }
 
   @Test
