@@ -213,22 +213,20 @@ final class DecodeTables {
   }
 
   private void write(Plan plan, AttentionPlan made) {
-    int items = made.itemSequence.count;
-    for (int i = 0; i < items; i++) {
-      numbers[plan.itemSequence + i] = firstRow[made.itemSequence.get(i)];
-    }
-    Arrays.fill(
-        numbers, plan.itemSequence + items, plan.itemSequence + plan.room.items, firstRow[0]);
+    firstRows(made.itemSequence, plan.itemSequence, plan.room.items);
     fill(made.itemFrom, plan.itemFrom, plan.room.items);
     fill(made.itemTo, plan.itemTo, plan.room.items);
-    int merges = made.mergeSequence.count;
-    for (int i = 0; i < merges; i++) {
-      numbers[plan.mergeSequence + i] = firstRow[made.mergeSequence.get(i)];
-    }
-    Arrays.fill(
-        numbers, plan.mergeSequence + merges, plan.mergeSequence + plan.room.merges, firstRow[0]);
+    firstRows(made.mergeSequence, plan.mergeSequence, plan.room.merges);
     fill(made.mergeFirst, plan.mergeFirst, plan.room.merges);
     fill(made.mergeItems, plan.mergeItems, plan.room.merges);
+  }
+
+  /** Where the tables of these sequences begin, and of the first one where there is none. */
+  private void firstRows(AttentionPlan.Ints sequences, int at, int room) {
+    for (int i = 0; i < sequences.count; i++) {
+      numbers[at + i] = firstRow[sequences.get(i)];
+    }
+    Arrays.fill(numbers, at + sequences.count, at + room, firstRow[0]);
   }
 
   private void fill(AttentionPlan.Ints ints, int at, int room) {
