@@ -43,8 +43,8 @@ final class InFlightPrompt {
   /** Bytes in the prompts' store. */
   final int bytes;
 
-  /** Count of commits when it was stored; -1 if an earlier owner of the task did. */
-  final long storedAt;
+  /** Whether an earlier owner of the task stored it. */
+  final boolean restored;
 
   State state = State.UNREAD;
 
@@ -136,12 +136,12 @@ final class InFlightPrompt {
   /** Count of commits when it was sent. */
   long sentAt;
 
-  InFlightPrompt(PromptKey key, PromptRecord record, int pieces, int bytes, long storedAt) {
+  InFlightPrompt(PromptKey key, PromptRecord record, int pieces, int bytes, boolean restored) {
     this.key = key;
     this.record = record.withoutValue();
     this.pieces = pieces;
     this.bytes = bytes;
-    this.storedAt = storedAt;
+    this.restored = restored;
   }
 
   EventMapper.Accepted accepted() {

@@ -88,7 +88,7 @@ final class InFlightStore {
     return builders;
   }
 
-  InFlightPrompt add(PromptKey key, PromptRecord record, long commits) {
+  InFlightPrompt add(PromptKey key, PromptRecord record) {
     byte[] bytes = record.encode();
     int pieces = pieces(bytes.length, PIECE_BYTES - 4);
     for (int i = pieces - 1; i >= 0; i--) {
@@ -98,7 +98,7 @@ final class InFlightStore {
       ByteBuffer.wrap(piece).putInt(bytes.length).put(bytes, from, length);
       prompts.put(key.at(i), piece);
     }
-    return new InFlightPrompt(key, record, pieces, bytes.length, commits);
+    return new InFlightPrompt(key, record, pieces, bytes.length, false);
   }
 
   /** The whole record, value included. */
@@ -288,7 +288,7 @@ final class InFlightStore {
           if (record != null) {
             int total = ByteBuffer.wrap(entry.value).getInt();
             InFlightPrompt prompt =
-                new InFlightPrompt(key, record, pieces(total, PIECE_BYTES - 4), total, -1);
+                new InFlightPrompt(key, record, pieces(total, PIECE_BYTES - 4), total, true);
             // Only later attempts are noted: the first may have begun.
             prompt.attempt = 1;
             found.put(key, prompt);

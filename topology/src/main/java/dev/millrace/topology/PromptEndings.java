@@ -392,7 +392,7 @@ final class PromptEndings {
   }
 
   private void delete(InFlightPrompt prompt) {
-    if (!task.exactlyOnce && prompt.storedAt < 0 && prompt.key.offset() > task.readTo) {
+    if (!task.exactlyOnce && prompt.restored && prompt.key.offset() > task.readTo) {
       // Its record may still be to come: the one who kept it may have crashed before a commit.
       task.seen.rememberRecord(prompt.key);
     }

@@ -144,7 +144,7 @@ final class PromptIntake {
   }
 
   private InFlightPrompt keep(PromptKey key, PromptRecord record) {
-    InFlightPrompt prompt = task.store.add(key, record, task.commits());
+    InFlightPrompt prompt = task.store.add(key, record);
     task.prompts.put(key, prompt);
     services.gate().begin(prompt.bytes);
     services.metrics().accepted.increment();
