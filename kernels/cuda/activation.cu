@@ -3,6 +3,7 @@
 // Grids are [columns in stretches of 256 vectors][rows, or fewer and each takes several].
 
 #include "element.cuh"
+#include "overlap.cuh"
 
 // Calls vector(i) for whole vectors that begin at column i, or element(i) for single columns.
 template <typename Vector, typename Element>
@@ -26,6 +27,8 @@ __device__ __forceinline__ float silu(float v) { return __fdividef(v, 1.0f + __e
 // out = silu(gate) * up; silu(v) = v / (1 + exp(-v)). out may be gate or up.
 extern "C" __global__ void silu_mul(const bf16 *gate, const bf16 *up, bf16 *out, int rows, int width,
                                     int gate_stride, int up_stride, int out_stride, int aligned) {
+  admit_next();
+  await_previous();
   for (int row = blockIdx.y; row < rows; row += gridDim.y) {
     const bf16 *g = gate + static_cast<size_t>(row) * gate_stride;
     const bf16 *u = up + static_cast<size_t>(row) * up_stride;
@@ -48,6 +51,8 @@ extern "C" __global__ void silu_mul(const bf16 *gate, const bf16 *up, bf16 *out,
 
 // x += y.
 extern "C" __global__ void add(bf16 *x, const bf16 *y, int rows, int width, int aligned) {
+  admit_next();
+  await_previous();
   for (int row = blockIdx.y; row < rows; row += gridDim.y) {
     bf16 *a = x + static_cast<size_t>(row) * width;
     const bf16 *b = y + static_cast<size_t>(row) * width;
@@ -69,6 +74,8 @@ extern "C" __global__ void add(bf16 *x, const bf16 *y, int rows, int width, int 
 
 // x[row] += bias, which every row gets.
 extern "C" __global__ void add_bias(bf16 *x, const float *bias, int rows, int width, int stride) {
+  admit_next();
+  await_previous();
   for (int row = blockIdx.y; row < rows; row += gridDim.y) {
     bf16 *a = x + static_cast<size_t>(row) * stride;
     columns(
@@ -79,6 +86,8 @@ extern "C" __global__ void add_bias(bf16 *x, const float *bias, int rows, int wi
 // out[row] = x[from[row]].
 extern "C" __global__ void gather_rows(const bf16 *x, const int *from, bf16 *out, int rows,
                                        int width, int aligned) {
+  admit_next();
+  await_previous();
   for (int row = blockIdx.y; row < rows; row += gridDim.y) {
     const bf16 *a = x + static_cast<size_t>(from[row]) * width;
     bf16 *o = out + static_cast<size_t>(row) * width;
@@ -93,6 +102,8 @@ extern "C" __global__ void gather_rows(const bf16 *x, const int *from, bf16 *out
 // step before drew in that row. Where it drew nothing the row is any row.
 extern "C" __global__ void embed(const int *tokens, const int *token_from, const int *sampled,
                                  const bf16 *table, bf16 *out, int rows, int width, int aligned) {
+  admit_next();
+  await_previous();
   for (int row = blockIdx.y; row < rows; row += gridDim.y) {
     int from = token_from[row];
     int token = from < 0 ? tokens[row] : max(0, sampled[from]);

@@ -7,6 +7,7 @@
 
 #include "block.cuh"
 #include "fp8.cuh"
+#include "overlap.cuh"
 
 // Vectors of a row that a thread keeps in registers; longer rows are made twice.
 constexpr int KEPT = 4;
@@ -87,24 +88,52 @@ __device__ __forceinline__ void round_row(int width, float fixed, float *scale, 
 // out[row] = x[row], rounded. One block a row, here and below.
 extern "C" __global__ void round_rows(const bf16 *x, e4m3 *out, float *scales, int width,
                                       int x_stride, float fixed) {
+  admit_next();
+  await_previous();
   size_t row = blockIdx.x;
   const bf16 *from = x + row * x_stride;
   round_row(width, fixed, scales + row, out + row * width,
             [=](int i, float(&v)[VECTOR]) { load8(from + i, v); });
 }
 
+// Adds up part(i) over vectors i of a row, in an order that their number alone determines, not that
+// of threads: those of 32 vectors that follow one another first. Longer rows than that allows have
+// as many threads always.
+template <typename Part>
+__device__ __forceinline__ float sum_of_vectors(int vectors, Part part) {
+  __shared__ float scratch[WARP];
+  auto add = [](float a, float b) { return a + b; };
+  if (vectors > WARP * WARP) {
+    float sum = 0.0f;
+    for (int i = threadIdx.x; i < vectors; i += blockDim.x) {
+      sum += part(i);
+    }
+    return block_reduce(sum, scratch, 0.0f, add);
+  }
+  int warps = (vectors + WARP - 1) / WARP;
+  for (int i = threadIdx.x; i < warps * WARP; i += blockDim.x) {
+    float sum = warp_reduce(i < vectors ? part(i) : 0.0f, add);
+    if (i % WARP == 0) {
+      scratch[i / WARP] = sum;
+    }
+  }
+  __syncthreads();
+  int lane = threadIdx.x % WARP;
+  return warp_reduce(lane < warps ? scratch[lane] : 0.0f, add);
+}
+
 // Root-mean-square norm of rows x, rounded. With ADD x += y first, and the norm is that of the sum
-// as it is stored. The sum of squares is taken in an order that the width alone determines.
+// as it is stored.
 template <bool ADD>
 __device__ void norm_rounded(bf16 *x, const bf16 *y, const float *weight, e4m3 *out, float *scales,
                              int width, float epsilon, float fixed) {
-  __shared__ float scratch[WARP];
+  admit_next();
+  await_previous();
   size_t row = blockIdx.x;
   bf16 *from = x + row * width;
   const bf16 *more = ADD ? y + row * width : nullptr;
-  float squares = 0.0f;
-  for (int i = threadIdx.x; i < width / VECTOR; i += blockDim.x) {
-    float v[VECTOR];
+  auto squares_of = [=](int i) {
+    float v[VECTOR], squares = 0.0f;
     load8(from + i * VECTOR, v);
     if (ADD) {
       float other[VECTOR];
@@ -120,8 +149,9 @@ __device__ void norm_rounded(bf16 *x, const bf16 *y, const float *weight, e4m3 *
     for (int j = 0; j < VECTOR; j++) {
       squares += v[j] * v[j];
     }
-  }
-  float sum = block_reduce(squares, scratch, 0.0f, [](float a, float b) { return a + b; });
+    return squares;
+  };
+  float sum = sum_of_vectors(width / VECTOR, squares_of);
   float scale = rsqrtf(sum / width + epsilon);
   // Each thread reads back what it wrote, or what is in the cache from above.
   round_row(width, fixed, scales + row, out + row * width, [=](int i, float(&v)[VECTOR]) {
@@ -151,6 +181,8 @@ extern "C" __global__ void add_rms_norm_rounded(bf16 *x, const bf16 *y, const fl
 extern "C" __global__ void silu_mul_rounded(const bf16 *gate, const bf16 *up, e4m3 *out,
                                             float *scales, int width, int gate_stride,
                                             int up_stride, float fixed) {
+  admit_next();
+  await_previous();
   size_t row = blockIdx.x;
   const bf16 *g = gate + row * gate_stride;
   const bf16 *u = up + row * up_stride;
@@ -168,6 +200,8 @@ extern "C" __global__ void silu_mul_rounded(const bf16 *gate, const bf16 *up, e4
 // x[row] *= scales[row]: what a product leaves to do that takes no scale a row. Grid: [columns in
 // stretches of 256 vectors][rows, or fewer and each takes several].
 extern "C" __global__ void scale_rows(bf16 *x, const float *scales, int rows, int width, int stride) {
+  admit_next();
+  await_previous();
   int i = (blockIdx.x * blockDim.x + threadIdx.x) * VECTOR;
   for (int row = blockIdx.y; i < width && row < rows; row += gridDim.y) {
     bf16 *at = x + static_cast<size_t>(row) * stride + i;

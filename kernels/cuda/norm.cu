@@ -5,6 +5,7 @@
 
 #include "block.cuh"
 #include "element.cuh"
+#include "overlap.cuh"
 
 constexpr int THREADS = 256;
 
@@ -87,6 +88,8 @@ __device__ void norm_elements(bf16 *x, const bf16 *y, const float *weight, bf16 
 template <bool ADD>
 __device__ void norm(bf16 *x, const bf16 *y, const float *weight, bf16 *out, int dim,
                      float epsilon) {
+  admit_next();
+  await_previous();
   if (dim % VECTOR == 0 && dim <= KEPT * THREADS * VECTOR) {
     norm_vectors<ADD>(x, y, weight, out, dim, epsilon);
   } else {

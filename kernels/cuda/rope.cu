@@ -4,6 +4,7 @@
 // keeps of a block is contiguous.
 
 #include "fp8.cuh"
+#include "overlap.cuh"
 
 constexpr int BLOCK_TOKENS = 16;
 
@@ -11,6 +12,8 @@ constexpr int BLOCK_TOKENS = 16;
 // within half a turn in double, so that positions of millions keep their precision.
 extern "C" __global__ void rope_angles(const int *positions, const double *frequencies, float *cos,
                                        float *sin, int tokens, int pairs, double scale) {
+  admit_next();
+  await_previous();
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= tokens * pairs) {
     return;
@@ -61,6 +64,8 @@ __device__ __forceinline__ void store_turned(bf16 *q, const bf16 *k, const bf16 
                                              T *keys, T *values, int heads, int kv_heads,
                                              int head_dim, int q_stride, int kv_stride,
                                              float key_inverse, float value_inverse) {
+  admit_next();
+  await_previous();
   size_t token = blockIdx.x;
   int slot = slots[token];
   if (slot < 0) {

@@ -65,8 +65,11 @@ int cuDeviceGetName(char *name, int length, int) {
   return 0;
 }
 int cuDeviceGetAttribute(int *value, int attribute, int) {
-  constexpr int MULTIPROCESSORS = 16, MAJOR = 75;
-  *value = attribute == MAJOR ? major_capability() : attribute == MULTIPROCESSORS ? 4 : 0;
+  constexpr int MULTIPROCESSORS = 16, MAJOR = 75, SHARED_BYTES = 97;
+  *value = attribute == MAJOR             ? major_capability()
+           : attribute == MULTIPROCESSORS ? 4
+           : attribute == SHARED_BYTES    ? (major_capability() < 9 ? 163 : 227) << 10
+                                          : 0;
   return 0;
 }
 int cuDevicePrimaryCtxRetain(void **context, int) {
@@ -198,6 +201,11 @@ int cuFuncSetAttribute(void *, int attribute, int) {
   constexpr int MAX_DYNAMIC_SHARED_SIZE_BYTES = 8;
   return attribute == MAX_DYNAMIC_SHARED_SIZE_BYTES ? 0 : INVALID_VALUE;
 }
+int cuFuncGetAttribute(int *value, int attribute, void *) {
+  constexpr int PTX_VERSION = 5;
+  *value = 10 * major_capability();
+  return attribute == PTX_VERSION ? 0 : INVALID_VALUE;
+}
 int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
                    unsigned bz, unsigned shared, void *stream, void **arguments, void **extra) {
   bool valid = stream == STREAM && gx > 0 && gy > 0 && gy <= 65535 && gz == 1 && bx > 0 &&
@@ -221,5 +229,22 @@ int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsign
   }
   launch(gx, gy, bx, shared, [=] { (*kernel)(arguments); });
   return 0;
+}
+struct LaunchConfig {
+  unsigned gx, gy, gz, bx, by, bz, shared;
+  void *stream;
+  const int *attributes;
+  unsigned count;
+};
+static_assert(sizeof(LaunchConfig) == 56, "as in cuda.h");
+// Kernels run one after another: what may overlap does not.
+int cuLaunchKernelEx(const LaunchConfig *c, void *function, void **arguments, void **extra) {
+  constexpr int PROGRAMMATIC_STREAM_SERIALIZATION = 6;
+  if (c->count != 1 || c->attributes[0] != PROGRAMMATIC_STREAM_SERIALIZATION ||
+      c->attributes[2] != 1) {
+    return INVALID_VALUE;
+  }
+  return cuLaunchKernel(function, c->gx, c->gy, c->gz, c->bx, c->by, c->bz, c->shared, c->stream,
+                        arguments, extra);
 }
 }

@@ -13,11 +13,11 @@ public final class ActivationKernels implements AutoCloseable {
   private static final int MOST_ROWS = 65_535;
 
   private final KernelModule module = KernelModule.load("activation");
-  private final KernelModule.Kernel siluMul = module.kernel("silu_mul");
-  private final KernelModule.Kernel add = module.kernel("add");
-  private final KernelModule.Kernel addBias = module.kernel("add_bias");
-  private final KernelModule.Kernel gather = module.kernel("gather_rows");
-  private final KernelModule.Kernel embed = module.kernel("embed");
+  private final KernelModule.Kernel siluMul = module.overlapping("silu_mul");
+  private final KernelModule.Kernel add = module.overlapping("add");
+  private final KernelModule.Kernel addBias = module.overlapping("add_bias");
+  private final KernelModule.Kernel gather = module.overlapping("gather_rows");
+  private final KernelModule.Kernel embed = module.overlapping("embed");
 
   /** out = silu(gate) · up, computed in float; out may be gate or up. */
   public void siluMul(Rows gate, Rows up, Rows out, int rows, int width, Stream stream) {

@@ -39,9 +39,9 @@ public final class AttentionKernels implements AutoCloseable {
   private final KernelModule attention = KernelModule.load("attention");
   private final KernelModule attentionFp8 = KernelModule.load("attention_fp8");
   private final HopperPrefill hopper = new HopperPrefill();
-  private final KernelModule.Kernel angles = rope.kernel("rope_angles");
-  private final KernelModule.Kernel ropeStore = rope.kernel("rope_store");
-  private final KernelModule.Kernel ropeStoreFp8 = rope.kernel("rope_store_fp8");
+  private final KernelModule.Kernel angles = rope.overlapping("rope_angles");
+  private final KernelModule.Kernel ropeStore = rope.overlapping("rope_store");
+  private final KernelModule.Kernel ropeStoreFp8 = rope.overlapping("rope_store_fp8");
   private final KernelModule.Kernel merge = attention.kernel("merge");
   private final Map<Integer, KernelModule.Kernel> prefill = new HashMap<>();
   private final Map<Integer, KernelModule.Kernel> decode = new HashMap<>();

@@ -107,6 +107,11 @@ public final class Device implements AutoCloseable {
     return attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
   }
 
+  /** Bytes of shared memory that a block may have if it asks for them. */
+  public int sharedBytes() {
+    return attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
+  }
+
   /** Bytes that nobody has taken, of this GPU. */
   public long freeMemory() {
     return memory()[0];

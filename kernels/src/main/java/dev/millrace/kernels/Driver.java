@@ -23,7 +23,9 @@ final class Driver {
   private final MethodHandle unload;
   private final MethodHandle getFunction;
   private final MethodHandle setAttribute;
+  private final MethodHandle getAttribute;
   private final MethodHandle launch;
+  private final MethodHandle launchEx;
 
   private static final class Holder {
     static final SymbolLookup LOOKUP = found();
@@ -58,6 +60,14 @@ final class Driver {
     this.unload = natives.function("cuModuleUnload", JAVA_LONG);
     this.getFunction = natives.function("cuModuleGetFunction", ADDRESS, JAVA_LONG, ADDRESS);
     this.setAttribute = natives.function("cuFuncSetAttribute", JAVA_LONG, JAVA_INT, JAVA_INT);
+    this.getAttribute = natives.function("cuFuncGetAttribute", ADDRESS, JAVA_INT, JAVA_LONG);
+    this.launchEx =
+        natives.function(
+            "cuLaunchKernelEx",
+            ADDRESS, // configuration
+            JAVA_LONG, // function
+            ADDRESS, // parameters
+            ADDRESS); // extra
     this.launch =
         natives.function(
             "cuLaunchKernel",
@@ -135,6 +145,31 @@ final class Driver {
           name,
           "max dynamic shared size",
           bytes);
+    } catch (Throwable e) {
+      throw Natives.unchecked(e);
+    }
+  }
+
+  /** The virtual architecture that a function was compiled for, 90 for compute_90a. */
+  int architecture(String name, long function) {
+    final int ptxVersion = 5;
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment value = arena.allocate(JAVA_INT);
+      check(
+          (int) getAttribute.invokeExact(value, ptxVersion, function),
+          "cuFuncGetAttribute",
+          name,
+          "PTX version");
+      return value.get(JAVA_INT, 0);
+    } catch (Throwable e) {
+      throw Natives.unchecked(e);
+    }
+  }
+
+  /** As {@link #launch}, as a {@link LaunchConfig} says. */
+  int launch(LaunchConfig config, long function, MemorySegment parameters) {
+    try {
+      return (int) launchEx.invokeExact(config.segment(), function, parameters, MemorySegment.NULL);
     } catch (Throwable e) {
       throw Natives.unchecked(e);
     }

@@ -13,6 +13,7 @@ public final class Fp8Kernels implements AutoCloseable {
   private static final int VECTOR = 8;
   private static final int KEPT = 4;
   private static final int WARP = 32;
+  private static final int FEW_ROWS = 256;
   private static final int LEAST_THREADS = 128;
   private static final int MOST_THREADS = 1024;
   private static final int THREADS = 256;
@@ -21,11 +22,11 @@ public final class Fp8Kernels implements AutoCloseable {
   private static final int MOST_BLOCKS = 65_535;
 
   private final KernelModule module = KernelModule.load("fp8");
-  private final KernelModule.Kernel round = module.kernel("round_rows");
-  private final KernelModule.Kernel rmsNorm = module.kernel("rms_norm_rounded");
-  private final KernelModule.Kernel addRmsNorm = module.kernel("add_rms_norm_rounded");
-  private final KernelModule.Kernel siluMul = module.kernel("silu_mul_rounded");
-  private final KernelModule.Kernel scale = module.kernel("scale_rows");
+  private final KernelModule.Kernel round = module.overlapping("round_rows");
+  private final KernelModule.Kernel rmsNorm = module.overlapping("rms_norm_rounded");
+  private final KernelModule.Kernel addRmsNorm = module.overlapping("add_rms_norm_rounded");
+  private final KernelModule.Kernel siluMul = module.overlapping("silu_mul_rounded");
+  private final KernelModule.Kernel scale = module.overlapping("scale_rows");
   private final KernelModule.Kernel widen = module.kernel("widen_e4m3");
   private final KernelModule.Kernel random = module.kernel("random_e4m3");
 
@@ -42,7 +43,7 @@ public final class Fp8Kernels implements AutoCloseable {
   public void round(Rows x, Rounded out, int rows, int width, Stream stream) {
     check(x.aligned(width), width);
     round.with(x.address()).with(out.address).with(out.scales).with(width).with(x.stride());
-    round.with(out.fixed).launch(rows, threads(width), stream);
+    round.with(out.fixed).launch(rows, threads(rows, width), stream);
   }
 
   /**
@@ -55,7 +56,7 @@ public final class Fp8Kernels implements AutoCloseable {
       long x, long weight, Rounded out, int rows, int width, float epsilon, Stream stream) {
     check(new Rows(x, width).aligned(width), width);
     rmsNorm.with(x).with(weight).with(out.address).with(out.scales).with(width).with(epsilon);
-    rmsNorm.with(out.fixed).launch(rows, threads(width), stream);
+    rmsNorm.with(out.fixed).launch(rows, normThreads(rows, width), stream);
   }
 
   /**
@@ -67,7 +68,7 @@ public final class Fp8Kernels implements AutoCloseable {
       long x, long y, long weight, Rounded out, int rows, int width, float epsilon, Stream stream) {
     check(new Rows(x | y, width).aligned(width), width);
     addRmsNorm.with(x).with(y).with(weight).with(out.address).with(out.scales).with(width);
-    addRmsNorm.with(epsilon).with(out.fixed).launch(rows, threads(width), stream);
+    addRmsNorm.with(epsilon).with(out.fixed).launch(rows, normThreads(rows, width), stream);
   }
 
   /** out = silu(gate) · up. */
@@ -75,7 +76,7 @@ public final class Fp8Kernels implements AutoCloseable {
     check(gate.aligned(width) && up.aligned(width), width);
     siluMul.with(gate.address()).with(up.address()).with(out.address).with(out.scales);
     siluMul.with(width).with(gate.stride()).with(up.stride()).with(out.fixed);
-    siluMul.launch(rows, threads(width), stream);
+    siluMul.launch(rows, threads(rows, width), stream);
   }
 
   /**
@@ -101,10 +102,19 @@ public final class Fp8Kernels implements AutoCloseable {
     random.launch(ConvertKernels.blocks(count), THREADS, stream);
   }
 
-  /** As many as keep a row in registers, within bounds. */
-  static int threads(int width) {
-    int wanted = Math.ceilDiv(Math.ceilDiv(width, VECTOR * KEPT), WARP) * WARP;
+  /**
+   * As many as keep a row in registers; for few rows more, because it counts when the last is done.
+   */
+  static int threads(int rows, int width) {
+    int vectors = Math.ceilDiv(width, VECTOR);
+    int each = rows <= FEW_ROWS ? Math.ceilDiv(vectors, MOST_THREADS) : KEPT;
+    int wanted = Math.ceilDiv(Math.ceilDiv(vectors, each), WARP) * WARP;
     return Math.clamp(wanted, LEAST_THREADS, MOST_THREADS);
+  }
+
+  /** Of norms: the order in which they add up rows of more vectors than threads depends on it. */
+  static int normThreads(int rows, int width) {
+    return width > VECTOR * MOST_THREADS ? MOST_THREADS : threads(rows, width);
   }
 
   private static void check(boolean aligned, int width) {

@@ -13,6 +13,9 @@ import org.jspecify.annotations.Nullable;
  * while that context is current.
  */
 final class KernelModule implements AutoCloseable {
+  /** From here on {@code overlap.cuh} has instructions for it. */
+  private static final int OVERLAPPING_ARCHITECTURE = 90;
+
   private final String name;
   private final Driver driver;
   private final long module;
@@ -51,7 +54,19 @@ final class KernelModule implements AutoCloseable {
 
   /** A kernel of this module. */
   Kernel kernel(String function) {
-    return new Kernel(driver, function, driver.function(name, module, function));
+    return new Kernel(driver, function, driver.function(name, module, function), null);
+  }
+
+  /**
+   * A kernel of this module that calls {@code await_previous} of {@code overlap.cuh} before it
+   * touches what other kernels do: where its code does so, it may be set up while the kernel before
+   * it runs.
+   */
+  Kernel overlapping(String function) {
+    long handle = driver.function(name, module, function);
+    // Code of older architectures, which newer GPUs take too, does not wait.
+    boolean waits = driver.architecture(function, handle) >= OVERLAPPING_ARCHITECTURE;
+    return new Kernel(driver, function, handle, waits ? new LaunchConfig() : null);
   }
 
   /** A kernel that the code for some cards has; null where this card's has not. */
@@ -79,11 +94,14 @@ final class KernelModule implements AutoCloseable {
     private final long function;
     private final MemorySegment values;
     private final MemorySegment parameters;
+    // Null: it begins when the kernel before has ended.
+    private final @Nullable LaunchConfig config;
     private int count;
     private int allowedShared = FREE_SHARED;
 
-    Kernel(Driver driver, String name, long function) {
+    Kernel(Driver driver, String name, long function, @Nullable LaunchConfig config) {
       this.driver = driver;
+      this.config = config;
       this.name = name;
       this.function = function;
       Arena arena = Arena.ofAuto();
@@ -135,9 +153,12 @@ final class KernelModule implements AutoCloseable {
         driver.allowShared(name, function, sharedBytes);
         allowedShared = sharedBytes;
       }
+      long queue = stream.address();
       int result =
-          driver.launch(
-              function, blocksX, blocksY, threads, sharedBytes, stream.address(), parameters);
+          config == null
+              ? driver.launch(function, blocksX, blocksY, threads, sharedBytes, queue, parameters)
+              : driver.launch(
+                  config.of(blocksX, blocksY, threads, sharedBytes, queue), function, parameters);
       if (result != 0) {
         CudaException.check(
             result,

@@ -8,8 +8,8 @@ public final class NormKernels implements AutoCloseable {
   private static final int THREADS = 256;
 
   private final KernelModule module = KernelModule.load("norm");
-  private final KernelModule.Kernel rmsNorm = module.kernel("rms_norm");
-  private final KernelModule.Kernel addRmsNorm = module.kernel("add_rms_norm");
+  private final KernelModule.Kernel rmsNorm = module.overlapping("rms_norm");
+  private final KernelModule.Kernel addRmsNorm = module.overlapping("add_rms_norm");
 
   /**
    * out = x · weight / sqrt(mean(x²) + epsilon), row by row, computed in float.

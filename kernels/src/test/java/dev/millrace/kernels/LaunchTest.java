@@ -75,6 +75,34 @@ class LaunchTest {
   }
 
   @Test
+  void shouldQueueWeightsInMostOfAHopperGpusSharedMemory() {
+    assertThat(FewRowsKernels.sharedBytes()).isBetween(114 << 10, 227 << 10);
+  }
+
+  @Test
+  void shouldTakeFewRowsOfWholePartsForOwnProducts() {
+    Rows x = new Rows(256, 64);
+    assertThat(FewRowsKernels.takes(x, 8, 512, 64, Short.BYTES)).isTrue();
+    assertThat(FewRowsKernels.takes(x, 9, 512, 64, Short.BYTES)).isFalse();
+    assertThat(FewRowsKernels.takes(x, 16, 512, 64, Byte.BYTES)).isTrue();
+    assertThat(FewRowsKernels.takes(x, 17, 512, 64, Byte.BYTES)).isFalse();
+    assertThat(FewRowsKernels.takes(x, 1, 512, 60, Short.BYTES)).isFalse();
+    assertThat(FewRowsKernels.takes(x, 1, 520, 64, Short.BYTES)).isFalse();
+    assertThat(FewRowsKernels.takes(new Rows(256, 68), 1, 512, 64, Short.BYTES)).isFalse();
+  }
+
+  @Test
+  void shouldRoundFewRowsWithMoreThreads() {
+    assertThat(Fp8Kernels.threads(256, 4096)).isEqualTo(512);
+    assertThat(Fp8Kernels.threads(257, 4096)).isEqualTo(128);
+    assertThat(Fp8Kernels.threads(1, 14_336)).isEqualTo(896);
+    assertThat(Fp8Kernels.threads(1, 8)).isEqualTo(128);
+    // One number whatever the rows, where the order of a sum depends on it.
+    assertThat(Fp8Kernels.normThreads(1, 8200)).isEqualTo(1024);
+    assertThat(Fp8Kernels.normThreads(1000, 8200)).isEqualTo(1024);
+  }
+
+  @Test
   void shouldRefuseHeadsThatThereIsNoKernelFor() {
     assertThatThrownBy(() -> new AttentionKernels.Layer(0, 0, 4, 4, 80, null))
         .hasMessageContaining("heads of 80 numbers");

@@ -101,6 +101,73 @@ public abstract class BackendTest {
   }
 
   @ParameterizedTest
+  @EnumSource(names = {"BF16", "F8_E4M3"})
+  void shouldMultiplyFewRowsByMatricesOfManyRows(WeightFormat format) {
+    // More stretches of rows than a GPU has processors, the last of them short; long rows too.
+    for (int[] shape : new int[][] {{80, 8_464}, {80, 8_449}, {14_352, 48}, {4_096, 35}}) {
+      if (format == WeightFormat.F8_E4M3 && shape[1] % 16 != 0) {
+        continue;
+      }
+      WeightData weight = weight(format, shape[1], shape[0]);
+      Weight layer = backend.weight(weight);
+      for (int rows : new int[] {1, 5, 8, 9, 16, 17}) {
+        float[] x = gaussian(rows * shape[0]);
+        Tensor out = backend.tensor(rows, shape[1]);
+        backend.linear(tensor(x, shape[0]), rows, layer, null, out);
+        check(
+            "%s %d x %d x %d".formatted(format, rows, shape[0], shape[1]),
+            out.toHost(rows),
+            product(x, rows, weight, null));
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource(names = {"BF16", "F8_E4M3"})
+  void shouldMultiplyFewRowsAlikeInAnyCompany(WeightFormat format) {
+    assumeTrue(fewRowsAlike(), "this device leaves few rows to a library");
+    int inputs = 1_104;
+    int outputs = 112;
+    Weight layer = backend.weight(weight(format, outputs, inputs));
+    int most = format == WeightFormat.BF16 ? 8 : 16;
+    float[] x = gaussian(most * inputs);
+    Tensor out = backend.tensor(most, outputs);
+    backend.linear(tensor(x, inputs), most, layer, null, out);
+    float[] all = out.toHost(most);
+    for (int row = 0; row < most; row++) {
+      Tensor alone = tensor(Arrays.copyOfRange(x, row * inputs, (row + 1) * inputs), inputs);
+      backend.linear(alone, 1, layer, null, out);
+      assertThat(out.toHost(1))
+          .as("row " + row)
+          .containsExactly(Arrays.copyOfRange(all, row * outputs, (row + 1) * outputs));
+    }
+  }
+
+  /** Whether products of few rows compute each as if it were alone. */
+  protected boolean fewRowsAlike() {
+    return true;
+  }
+
+  @Test
+  void shouldNormARowAlikeInAnyCompany() {
+    for (int n : new int[] {128, 4096, 9216}) {
+      Weight layer = backend.weight(fp8(16, n, new Quantization(0.25f, Quantization.PER_ROW)));
+      int rows = 300;
+      float[] x = gaussian(rows * n);
+      Tensor by = vector(gaussian(n));
+      Tensor in = backend.inputOf(backend.tensor(rows, n), layer);
+      backend.rmsNorm(tensor(x, n), rows, by, 1e-5f, in);
+      float[] all = in.toHost(rows);
+      for (int row : new int[] {0, 299}) {
+        Tensor alone = tensor(Arrays.copyOfRange(x, row * n, (row + 1) * n), n);
+        Tensor to = backend.inputOf(backend.tensor(1, n), layer);
+        backend.rmsNorm(alone, 1, by, 1e-5f, to);
+        assertThat(to.toHost(1)).containsExactly(Arrays.copyOfRange(all, row * n, (row + 1) * n));
+      }
+    }
+  }
+
+  @ParameterizedTest
   @EnumSource(WeightFormat.class)
   void shouldDecodeEveryWeightExactly(WeightFormat format) {
     // One input is 1, the rest 0: the outputs are one column of the matrix.

@@ -24,6 +24,7 @@ import dev.millrace.kernels.CublasLt;
 import dev.millrace.kernels.CudaException;
 import dev.millrace.kernels.Device;
 import dev.millrace.kernels.Event;
+import dev.millrace.kernels.FewRowsKernels;
 import dev.millrace.kernels.Graph;
 import dev.millrace.kernels.NormKernels;
 import dev.millrace.kernels.ProductChoice;
@@ -71,6 +72,8 @@ public final class CudaBackend implements Backend {
   private final SamplingKernels sampling;
   private final ConvertKernels converts;
   private final CublasLt products;
+  // Null where the GPU has too little shared memory for them.
+  private final @Nullable FewRowsKernels fewRows;
   private final CudaFp8 fp8;
   private final List<Turn> turns = new ArrayList<>();
   private int turn;
@@ -140,7 +143,11 @@ public final class CudaBackend implements Backend {
                   options.libraries(),
                   memory.allocate("cuBLASLt's workspace", CublasLt.WORKSPACE_BYTES)));
       this.timings = options.timings() == null ? null : kept(options.timings());
-      this.fp8 = own(new CudaFp8(memory, products, stream, device.capability()));
+      this.fewRows =
+          device.sharedBytes() < FewRowsKernels.sharedBytes()
+              ? null
+              : own(new FewRowsKernels(multiprocessors));
+      this.fp8 = own(new CudaFp8(memory, products, fewRows, stream, device.capability()));
       this.cos = new Scratch(memory, "the cosines of a step");
       this.sin = new Scratch(memory, "the sines of a step");
       this.partialValues = new Scratch(memory, "parts of attention");
@@ -269,6 +276,8 @@ public final class CudaBackend implements Backend {
           }
         });
     memory.free(buffer);
+    // A product may read weights before the kernels that come before it have ended.
+    stream.synchronize();
   }
 
   @Override
@@ -283,6 +292,7 @@ public final class CudaBackend implements Backend {
     long elements = (long) rows * columns;
     long address = memory.allocate("a made-up weight", elements * Short.BYTES);
     converts.random(address, elements, seed, spread, stream);
+    stream.synchronize(); // as in convert
     return new CudaWeight(address, format, rows, columns, null);
   }
 
@@ -519,15 +529,14 @@ public final class CudaBackend implements Backend {
       return;
     }
     CublasLt.Output type = out.type() == Type.F32 ? CublasLt.Output.F32 : CublasLt.Output.BF16;
-    products.multiply(
-        halves(x).asRows(),
-        rows,
-        weight.address(),
-        outputs,
-        weight.columns(),
-        out.asRows(),
-        type,
-        stream);
+    Rows from = halves(x).asRows();
+    long at = weight.address();
+    int inputs = weight.columns();
+    if (fewRows != null && FewRowsKernels.takes(from, rows, at, inputs, Short.BYTES)) {
+      fewRows.multiply(from, rows, at, outputs, inputs, out.asRows(), type, stream);
+    } else {
+      products.multiply(from, rows, at, outputs, inputs, out.asRows(), type, stream);
+    }
   }
 
   @Override

@@ -8,6 +8,7 @@ import dev.millrace.inference.checkpoint.Quantization;
 import dev.millrace.inference.checkpoint.WeightData;
 import dev.millrace.inference.checkpoint.WeightFormat;
 import dev.millrace.kernels.CublasLt;
+import dev.millrace.kernels.FewRowsKernels;
 import dev.millrace.kernels.Fp8Kernels;
 import dev.millrace.kernels.Rows;
 import dev.millrace.kernels.Stream;
@@ -42,6 +43,7 @@ final class CudaFp8 implements AutoCloseable {
 
   private final GpuMemory memory;
   private final CublasLt products;
+  private final @Nullable FewRowsKernels fewRows;
   private final Stream stream;
   private final Fp8Kernels kernels = new Fp8Kernels();
   private final boolean units;
@@ -52,9 +54,18 @@ final class CudaFp8 implements AutoCloseable {
   // Whose numbers the memory for inputs holds.
   private @Nullable CudaInput held;
 
-  CudaFp8(GpuMemory memory, CublasLt products, Stream stream, int capability) {
+  /**
+   * @param fewRows null where the GPU has not what they need
+   */
+  CudaFp8(
+      GpuMemory memory,
+      CublasLt products,
+      @Nullable FewRowsKernels fewRows,
+      Stream stream,
+      int capability) {
     this.memory = memory;
     this.products = products;
+    this.fewRows = fewRows;
     this.stream = stream;
     this.units = capability >= CAPABILITY;
     this.rounded = new Scratch(memory, "inputs of FP8 layers");
@@ -94,6 +105,8 @@ final class CudaFp8 implements AutoCloseable {
             kernels.widen(
                 buffer, address + offset * Short.BYTES, bytes, quantization.scale(), stream));
     memory.free(buffer);
+    // A product may read weights before the kernels that come before it have ended.
+    stream.synchronize();
     return new CudaWeight(address, WeightFormat.BF16, rows, columns, null);
   }
 
@@ -106,6 +119,7 @@ final class CudaFp8 implements AutoCloseable {
     long elements = (long) rows * columns;
     long address = memory.allocate("a made-up weight", elements);
     kernels.random(address, elements, seed, stream);
+    stream.synchronize(); // as in weight
     return new CudaWeight(
         address,
         WeightFormat.F8_E4M3,
@@ -230,8 +244,11 @@ final class CudaFp8 implements AutoCloseable {
     long at = weight.address();
     float scale = quantization.scale();
     CublasLt.Output bf16 = CublasLt.Output.BF16;
-    if (quantization.fixed()) {
-      float both = scale * quantization.inputScale();
+    float both = quantization.fixed() ? scale * quantization.inputScale() : scale;
+    if (fewRows != null && FewRowsKernels.takes(from, rows, at, inputs, Byte.BYTES)) {
+      long each = quantization.fixed() ? 0 : scales.address();
+      fewRows.multiplyFp8(from, rows, at, outputs, inputs, to, bf16, both, each, stream);
+    } else if (quantization.fixed()) {
       products.multiplyFp8(from, rows, at, outputs, inputs, to, bf16, both, 0, stream);
     } else if (rows == 1) {
       long only = scales.address();

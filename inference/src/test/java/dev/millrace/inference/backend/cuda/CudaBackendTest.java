@@ -34,4 +34,9 @@ class CudaBackendTest extends BackendTest {
   protected boolean roundsInputs(WeightData weight) {
     return Gpu.hasFp8() && weight.rows() % 16 == 0 && weight.columns() % 16 == 0;
   }
+
+  @Override
+  protected boolean fewRowsAlike() {
+    return Gpu.hasFewRowsKernels();
+  }
 }

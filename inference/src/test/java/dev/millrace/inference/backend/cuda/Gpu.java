@@ -3,6 +3,7 @@ package dev.millrace.inference.backend.cuda;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import dev.millrace.kernels.Device;
+import dev.millrace.kernels.FewRowsKernels;
 import java.util.concurrent.atomic.AtomicBoolean;
 
 /** The GPU of tests; without one they count as skipped. */
@@ -33,6 +34,13 @@ public final class Gpu {
   static boolean hasFp8() {
     try (Device device = Device.open(0)) {
       return device.capability() >= 89;
+    }
+  }
+
+  /** Whether it has the memory for our own products of few rows. */
+  static boolean hasFewRowsKernels() {
+    try (Device device = Device.open(0)) {
+      return device.sharedBytes() >= FewRowsKernels.sharedBytes();
     }
   }
 

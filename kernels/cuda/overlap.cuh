@@ -1,0 +1,27 @@
+// Programmatic dependent launch: a kernel is set up, and begins with what depends on no other, while
+// the one before it still runs. sm_90 has it; elsewhere kernels follow one another.
+//
+// Every kernel that is launched so calls await_previous before it reads or writes what kernels
+// before it write or read, and so waits for all of them: each has waited for its own before it ends.
+#pragma once
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#define OVERLAPS 1
+#else
+#define OVERLAPS 0
+#endif
+
+// Until the kernels before have ended and what they wrote can be seen.
+__device__ __forceinline__ void await_previous() {
+#if OVERLAPS
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+// From here on the next kernel may be set up, once all blocks have come here or ended: a grid that
+// does not fit at once keeps it out until its last blocks run.
+__device__ __forceinline__ void admit_next() {
+#if OVERLAPS
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}

@@ -1,0 +1,56 @@
+package dev.millrace.kernels;
+
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+
+/**
+ * The driver's {@code CUlaunchConfig} of a kernel that may be set up while the one before it in its
+ * stream still runs. Used again and again; its memory goes with it.
+ */
+final class LaunchConfig {
+  private static final int PROGRAMMATIC_STREAM_SERIALIZATION = 6;
+
+  // Offsets in CUlaunchConfig and CUlaunchAttribute, and their sizes.
+  private static final long GRID_X = 0;
+  private static final long GRID_Y = 4;
+  private static final long GRID_Z = 8;
+  private static final long BLOCK_X = 12;
+  private static final long BLOCK_Y = 16;
+  private static final long BLOCK_Z = 20;
+  private static final long SHARED_BYTES = 24;
+  private static final long STREAM = 32;
+  private static final long ATTRIBUTES = 40;
+  private static final long ATTRIBUTE_COUNT = 48;
+  private static final long CONFIG_BYTES = 56;
+  private static final long ATTRIBUTE_ID = 0;
+  private static final long ATTRIBUTE_VALUE = 8;
+  private static final long ATTRIBUTE_BYTES = 72;
+
+  private final MemorySegment segment;
+
+  LaunchConfig() {
+    Arena arena = Arena.ofAuto();
+    this.segment = arena.allocate(CONFIG_BYTES, 8);
+    MemorySegment attribute = arena.allocate(ATTRIBUTE_BYTES, 8);
+    attribute.set(ValueLayout.JAVA_INT, ATTRIBUTE_ID, PROGRAMMATIC_STREAM_SERIALIZATION);
+    attribute.set(ValueLayout.JAVA_INT, ATTRIBUTE_VALUE, 1);
+    for (long one : new long[] {GRID_Z, BLOCK_Y, BLOCK_Z, ATTRIBUTE_COUNT}) {
+      segment.set(ValueLayout.JAVA_INT, one, 1);
+    }
+    segment.set(ValueLayout.ADDRESS, ATTRIBUTES, attribute);
+  }
+
+  LaunchConfig of(int gridX, int gridY, int threads, int sharedBytes, long stream) {
+    segment.set(ValueLayout.JAVA_INT, GRID_X, gridX);
+    segment.set(ValueLayout.JAVA_INT, GRID_Y, gridY);
+    segment.set(ValueLayout.JAVA_INT, BLOCK_X, threads);
+    segment.set(ValueLayout.JAVA_INT, SHARED_BYTES, sharedBytes);
+    segment.set(ValueLayout.JAVA_LONG, STREAM, stream);
+    return this;
+  }
+
+  MemorySegment segment() {
+    return segment;
+  }
+}
