@@ -122,14 +122,21 @@ __device__ __forceinline__ float sum_of_vectors(int vectors, Part part) {
   return warp_reduce(lane < warps ? scratch[lane] : 0.0f, add);
 }
 
-// Root-mean-square norm of rows x, rounded. With ADD x += y first, and the norm is that of the sum
-// as it is stored.
+// What a product left to multiply a row by; null: nothing. Read before the block leaves its own scale
+// of the row, which may be in the same place.
+__device__ __forceinline__ float factor_of(const float *factors, size_t row) {
+  return factors == nullptr ? 1.0f : factors[row];
+}
+
+// Root-mean-square norm of rows x, rounded. With ADD x += y * factor first, and the norm is that of
+// the sum as it is stored.
 template <bool ADD>
-__device__ void norm_rounded(bf16 *x, const bf16 *y, const float *weight, e4m3 *out, float *scales,
-                             int width, float epsilon, float fixed) {
+__device__ void norm_rounded(bf16 *x, const bf16 *y, const float *factors, const float *weight,
+                             e4m3 *out, float *scales, int width, float epsilon, float fixed) {
   admit_next();
   await_previous();
   size_t row = blockIdx.x;
+  float factor = ADD ? factor_of(factors, row) : 1.0f;
   bf16 *from = x + row * width;
   const bf16 *more = ADD ? y + row * width : nullptr;
   auto squares_of = [=](int i) {
@@ -140,7 +147,7 @@ __device__ void norm_rounded(bf16 *x, const bf16 *y, const float *weight, e4m3 *
       load8(more + i * VECTOR, other);
 #pragma unroll
       for (int j = 0; j < VECTOR; j++) {
-        v[j] += other[j];
+        v[j] += other[j] * factor;
       }
       round8(v);
       store8(from + i * VECTOR, v);
@@ -167,23 +174,24 @@ __device__ void norm_rounded(bf16 *x, const bf16 *y, const float *weight, e4m3 *
 
 extern "C" __global__ void rms_norm_rounded(bf16 *x, const float *weight, e4m3 *out, float *scales,
                                             int width, float epsilon, float fixed) {
-  norm_rounded<false>(x, nullptr, weight, out, scales, width, epsilon, fixed);
+  norm_rounded<false>(x, nullptr, nullptr, weight, out, scales, width, epsilon, fixed);
 }
 
-extern "C" __global__ void add_rms_norm_rounded(bf16 *x, const bf16 *y, const float *weight,
-                                                e4m3 *out, float *scales, int width, float epsilon,
-                                                float fixed) {
-  norm_rounded<true>(x, y, weight, out, scales, width, epsilon, fixed);
+extern "C" __global__ void add_rms_norm_rounded(bf16 *x, const bf16 *y, const float *factors,
+                                                const float *weight, e4m3 *out, float *scales,
+                                                int width, float epsilon, float fixed) {
+  norm_rounded<true>(x, y, factors, weight, out, scales, width, epsilon, fixed);
 }
 
-// out[row] = silu(gate[row]) * up[row], rounded once. The fast forms err by a few units of the last
-// place of a float.
-extern "C" __global__ void silu_mul_rounded(const bf16 *gate, const bf16 *up, e4m3 *out,
-                                            float *scales, int width, int gate_stride,
+// out[row] = silu(gate[row] * factor) * up[row] * factor, rounded once. The fast forms err by a few
+// units of the last place of a float.
+extern "C" __global__ void silu_mul_rounded(const bf16 *gate, const bf16 *up, const float *factors,
+                                            e4m3 *out, float *scales, int width, int gate_stride,
                                             int up_stride, float fixed) {
   admit_next();
   await_previous();
   size_t row = blockIdx.x;
+  float factor = factor_of(factors, row);
   const bf16 *g = gate + row * gate_stride;
   const bf16 *u = up + row * up_stride;
   round_row(width, fixed, scales + row, out + row * width, [=](int i, float(&v)[VECTOR]) {
@@ -192,12 +200,13 @@ extern "C" __global__ void silu_mul_rounded(const bf16 *gate, const bf16 *up, e4
     load8(u + i, other);
 #pragma unroll
     for (int j = 0; j < VECTOR; j++) {
-      v[j] = __fdividef(v[j], 1.0f + __expf(-v[j])) * other[j];
+      float g = v[j] * factor;
+      v[j] = __fdividef(g, 1.0f + __expf(-g)) * (other[j] * factor);
     }
   });
 }
 
-// x[row] *= scales[row]: what a product leaves to do that takes no scale a row. Grid: [columns in
+// x[row] *= scales[row]: what a product leaves to do, where what reads it does not. Grid: [columns in
 // stretches of 256 vectors][rows, or fewer and each takes several].
 extern "C" __global__ void scale_rows(bf16 *x, const float *scales, int rows, int width, int stride) {
   admit_next();

@@ -11,14 +11,11 @@ bool record(std::function<void()> work);
 namespace {
 constexpr int INVALID_VALUE = 7, NOT_SUPPORTED = 15;
 constexpr int R_32F = 0, R_16BF = 14, R_8F_E4M3 = 28, COMPUTE_32F = 68;
-constexpr int SCALAR_32F = 0, OUTER_VEC_32F = 3;
 void *const HANDLE = reinterpret_cast<void *>(11);
 
 struct Operation {
   int transpose_a = 0;
   int8_t fast = 0;
-  const float *a_scale = nullptr, *b_scale = nullptr;
-  int a_mode = SCALAR_32F, b_mode = SCALAR_32F;
 };
 struct Layout {
   int type;
@@ -48,12 +45,8 @@ float get(const void *p, int type, size_t i) {
                         : static_cast<const float *>(p)[i];
 }
 
-// As on a GPU other than Hopper, or with a library of CUDA 12.4 to 12.8.
-bool scales_rows() { return getenv("EMULATED_CUBLASLT_SCALES_NO_ROWS") == nullptr; }
-
-void multiply(const Operation &operation, float alpha, const void *a, const Layout &a_layout,
+void multiply(float alpha, const void *a, const Layout &a_layout,
               const void *b, const Layout &b_layout, void *d, const Layout &d_layout) {
-  bool rows = operation.a_mode == OUTER_VEC_32F;
   for (uint64_t column = 0; column < d_layout.columns; column++) {
     for (uint64_t row = 0; row < d_layout.rows; row++) {
       float sum = 0;
@@ -62,13 +55,6 @@ void multiply(const Operation &operation, float alpha, const void *a, const Layo
                get(b, b_layout.type, column * b_layout.stride + k);
       }
       sum *= alpha;
-      if (rows) {
-        sum *= operation.a_scale[row] * operation.b_scale[column];
-      } else {
-        // One number each.
-        sum *= operation.a_scale == nullptr ? 1 : *operation.a_scale;
-        sum *= operation.b_scale == nullptr ? 1 : *operation.b_scale;
-      }
       size_t at = column * d_layout.stride + row;
       if (d_layout.type == R_16BF) {
         static_cast<__nv_bfloat16 *>(d)[at] = __float2bfloat16_rn(sum);
@@ -99,8 +85,7 @@ int cublasLtMatmulDescDestroy(Operation *operation) {
 }
 int cublasLtMatmulDescSetAttribute(Operation *operation, int attribute, const void *value,
                                    size_t bytes) {
-  constexpr int TRANSA = 3, A_SCALE_POINTER = 17, B_SCALE_POINTER = 18, FAST_ACCUM = 25,
-                A_SCALE_MODE = 31, B_SCALE_MODE = 32;
+  constexpr int TRANSA = 3, FAST_ACCUM = 25;
   auto set = [&](auto &field) {
     memcpy(&field, value, sizeof field);
     return bytes == sizeof field ? 0 : INVALID_VALUE;
@@ -108,16 +93,8 @@ int cublasLtMatmulDescSetAttribute(Operation *operation, int attribute, const vo
   switch (attribute) {
   case TRANSA:
     return set(operation->transpose_a);
-  case A_SCALE_POINTER:
-    return set(operation->a_scale);
-  case B_SCALE_POINTER:
-    return set(operation->b_scale);
   case FAST_ACCUM:
     return set(operation->fast);
-  case A_SCALE_MODE:
-    return scales_rows() ? set(operation->a_mode) : INVALID_VALUE;
-  case B_SCALE_MODE:
-    return scales_rows() ? set(operation->b_mode) : INVALID_VALUE;
   default:
     return INVALID_VALUE;
   }
@@ -194,19 +171,16 @@ int cublasLtMatmul(void *handle, Operation *operation, const float *alpha, const
       !aligned(b, algorithm->alignment) || !aligned(d, algorithm->alignment)) {
     return NOT_SUPPORTED;
   }
-  auto product = [=, operation = *operation, alpha = *alpha, a_layout = *a_layout,
-                  b_layout = *b_layout, d_layout = *d_layout] {
-    multiply(operation, alpha, a, a_layout, b, b_layout, d, d_layout);
+  auto product = [=, alpha = *alpha, a_layout = *a_layout, b_layout = *b_layout,
+                  d_layout = *d_layout] {
+    multiply(alpha, a, a_layout, b, b_layout, d, d_layout);
   };
-  bool rows = operation->a_mode == OUTER_VEC_32F;
   if (a_layout->type == R_8F_E4M3) {
     if (b_layout->type != R_8F_E4M3 || a_layout->rows % 16 || a_layout->columns % 16 ||
-        !aligned(a, 16) || !aligned(b, 16) || !aligned(d, 16) || b_layout->stride % 16 ||
-        rows != (operation->b_mode == OUTER_VEC_32F) ||
-        (rows && (operation->a_scale == nullptr || operation->b_scale == nullptr))) {
+        !aligned(a, 16) || !aligned(b, 16) || !aligned(d, 16) || b_layout->stride % 16) {
       return NOT_SUPPORTED;
     }
-  } else if (rows || operation->fast || b_layout->type != R_16BF) {
+  } else if (operation->fast || b_layout->type != R_16BF) {
     return INVALID_VALUE;
   }
   if (!record(product)) {

@@ -173,12 +173,14 @@ public final class AttentionKernels implements AutoCloseable {
    * @param q [tokens][heads][headDim]
    * @param k [tokens][kvHeads][headDim]
    * @param v as k, with the same stride
+   * @param factors float [tokens], by which rows of all three are multiplied first; 0: by none
    * @param slots int [tokens]; -1: there is no such token, nothing is done
    */
   public void ropeAndStore(
       Rows q,
       Rows k,
       long v,
+      long factors,
       long cos,
       long sin,
       long slots,
@@ -187,7 +189,8 @@ public final class AttentionKernels implements AutoCloseable {
       Stream stream) {
     Scales fp8 = layer.fp8;
     KernelModule.Kernel kernel = fp8 == null ? ropeStore : ropeStoreFp8;
-    kernel.with(q.address()).with(k.address()).with(v).with(cos).with(sin).with(slots);
+    kernel.with(q.address()).with(k.address()).with(v).with(factors).with(cos).with(sin);
+    kernel.with(slots);
     kernel.with(layer.keys).with(layer.values).with(layer.heads).with(layer.kvHeads);
     kernel.with(layer.headDim).with(q.stride()).with(k.stride());
     if (fp8 != null) {

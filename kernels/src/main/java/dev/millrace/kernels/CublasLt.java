@@ -15,10 +15,8 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.EnumMap;
 import java.util.HashMap;
-import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
-import java.util.Set;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -45,12 +43,7 @@ public final class CublasLt implements AutoCloseable {
   private static final int R_8F_E4M3 = 28;
   private static final int OP_T = 1;
   private static final int DESC_TRANSA = 3;
-  private static final int DESC_A_SCALE_POINTER = 17;
-  private static final int DESC_B_SCALE_POINTER = 18;
   private static final int DESC_FAST_ACCUM = 25;
-  private static final int DESC_A_SCALE_MODE = 31;
-  private static final int DESC_B_SCALE_MODE = 32;
-  private static final int OUTER_VEC_32F = 3;
 
   private static final int MOST_ALIGNMENT = 256;
 
@@ -64,7 +57,6 @@ public final class CublasLt implements AutoCloseable {
   private final Map<Kind, Long> operations = new EnumMap<>(Kind.class);
   private final MemorySegment alpha = arena.allocate(JAVA_FLOAT);
   private final Map<ProductShape, Plan> plans = new HashMap<>();
-  private final Set<ProductShape> unscalable = new HashSet<>();
   private @Nullable ProductChoice choice;
 
   /** What a product's numbers are. */
@@ -166,14 +158,13 @@ public final class CublasLt implements AutoCloseable {
   }
 
   /**
-   * out = factor · scale · x · weightᵀ of FP8. The matrix units sum it in their fast way, which
-   * keeps fewer digits of long sums than a float has.
+   * out = factor · x · weightᵀ of FP8. The matrix units sum it in their fast way, which keeps fewer
+   * digits of long sums than a float has.
    *
    * @param x e4m3 [rows][inputs]; its stride counts such
    * @param weight e4m3 [outputs][inputs], contiguous
    * @param out [rows][outputs] of {@code output}; inputs and outputs are multiples of {@link
    *     #FP8_ALIGNMENT}, as are addresses and strides in bytes
-   * @param scale one float on the device; 0: it is 1
    */
   public void multiplyFp8(
       Rows x,
@@ -184,65 +175,16 @@ public final class CublasLt implements AutoCloseable {
       Rows out,
       Output output,
       float factor,
-      long scale,
       Stream stream) {
-    library.setPointer(operation(Kind.FP8), "B_SCALE_POINTER", DESC_B_SCALE_POINTER, scale);
-    ProductShape shape = shape(Kind.FP8, x, weight, outputs, inputs, out, output);
-    multiply(shape, x, rows, weight, out, factor, stream);
-  }
-
-  /**
-   * As {@link #multiplyFp8}, and each row of the result times its scale.
-   *
-   * @param scales float [rows], on the device
-   * @param ones float [outputs], on the device, each 1
-   * @return false if this library cannot do that on this GPU: nothing was computed then
-   */
-  public boolean multiplyFp8Rows(
-      Rows x,
-      int rows,
-      long weight,
-      int outputs,
-      int inputs,
-      Rows out,
-      Output output,
-      float factor,
-      long scales,
-      long ones,
-      Stream stream) {
-    ProductShape shape = shape(Kind.FP8_ROWS, x, weight, outputs, inputs, out, output);
-    if (unscalable.contains(shape)) {
-      return false;
-    }
-    try {
-      scaleBy(ones, scales);
-      multiply(shape, x, rows, weight, out, factor, stream);
-      return true;
-    } catch (CudaException e) {
-      if (e.sticky()) {
-        throw e;
-      }
-      // Libraries before CUDA 12.9 have no such attribute, and GPUs other than Hopper no algorithm.
-      unscalable.add(shape);
-      return false;
-    }
-  }
-
-  private void scaleBy(long ones, long scales) {
-    long operation = operation(Kind.FP8_ROWS);
-    library.setPointer(operation, "A_SCALE_POINTER", DESC_A_SCALE_POINTER, ones);
-    library.setPointer(operation, "B_SCALE_POINTER", DESC_B_SCALE_POINTER, scales);
-  }
-
-  private static ProductShape shape(
-      Kind kind, Rows x, long weight, int outputs, int inputs, Rows out, Output output) {
     int alignment = alignment(x.address() | weight | out.address());
     if (alignment < FP8_ALIGNMENT || (inputs | outputs) % FP8_ALIGNMENT != 0) {
       throw new IllegalArgumentException(
           "%d x %d numbers at multiples of %d bytes: FP8 products want multiples of %d"
               .formatted(outputs, inputs, alignment, FP8_ALIGNMENT));
     }
-    return new ProductShape(kind, inputs, outputs, x.stride(), out.stride(), output, alignment);
+    ProductShape shape =
+        new ProductShape(Kind.FP8, inputs, outputs, x.stride(), out.stride(), output, alignment);
+    multiply(shape, x, rows, weight, out, factor, stream);
   }
 
   private void multiply(
@@ -289,11 +231,6 @@ public final class CublasLt implements AutoCloseable {
     if (kind != Kind.BF16) {
       MemorySegment fast = arena.allocateFrom(JAVA_BYTE, (byte) 1);
       library.set(operation, "FAST_ACCUM", DESC_FAST_ACCUM, fast);
-    }
-    if (kind == Kind.FP8_ROWS) {
-      MemorySegment mode = arena.allocateFrom(JAVA_INT, OUTER_VEC_32F);
-      library.set(operation, "A_SCALE_MODE", DESC_A_SCALE_MODE, mode);
-      library.set(operation, "B_SCALE_MODE", DESC_B_SCALE_MODE, mode);
     }
   }
 

@@ -162,11 +162,6 @@ final class CublasLtLibrary implements AutoCloseable {
         () -> (int) descSet.invokeExact(operation, attribute, value, value.byteSize()));
   }
 
-  void setPointer(long operation, String what, int attribute, long pointer) {
-    number.set(JAVA_LONG, 0, pointer);
-    set(operation, what, attribute, number);
-  }
-
   // Layouts.
 
   long layout(int type, long rows, long columns, long stride) {

@@ -8,6 +8,9 @@ package dev.millrace.kernels;
  * <p>A row is divided by {@code fixed} before it is rounded; where that is 0, by the scale that its
  * largest number needs, which goes to {@code scales}, float [rows]. Rows of {@code out} are
  * contiguous. Widths are multiples of 8, and rows begin at multiples of 16 bytes.
+ *
+ * <p>{@code factors}, float [rows], are what a product of FP8 left to multiply its rows by; 0 where
+ * it left nothing. They may be where {@code scales} go.
  */
 public final class Fp8Kernels implements AutoCloseable {
   private static final int VECTOR = 8;
@@ -60,22 +63,32 @@ public final class Fp8Kernels implements AutoCloseable {
   }
 
   /**
-   * x += y, then out as {@link #rmsNorm} of x.
+   * x += y · factors, then out as {@link #rmsNorm} of x.
    *
    * @param y bfloat16 [rows][width], contiguous
    */
   public void addRmsNorm(
-      long x, long y, long weight, Rounded out, int rows, int width, float epsilon, Stream stream) {
+      long x,
+      long y,
+      long factors,
+      long weight,
+      Rounded out,
+      int rows,
+      int width,
+      float epsilon,
+      Stream stream) {
     check(new Rows(x | y, width).aligned(width), width);
-    addRmsNorm.with(x).with(y).with(weight).with(out.address).with(out.scales).with(width);
-    addRmsNorm.with(epsilon).with(out.fixed).launch(rows, normThreads(rows, width), stream);
+    addRmsNorm.with(x).with(y).with(factors).with(weight).with(out.address).with(out.scales);
+    addRmsNorm.with(width).with(epsilon).with(out.fixed);
+    addRmsNorm.launch(rows, normThreads(rows, width), stream);
   }
 
-  /** out = silu(gate) · up. */
-  public void siluMul(Rows gate, Rows up, Rounded out, int rows, int width, Stream stream) {
+  /** out = silu(gate · factors) · up · factors. */
+  public void siluMul(
+      Rows gate, Rows up, long factors, Rounded out, int rows, int width, Stream stream) {
     check(gate.aligned(width) && up.aligned(width), width);
-    siluMul.with(gate.address()).with(up.address()).with(out.address).with(out.scales);
-    siluMul.with(width).with(gate.stride()).with(up.stride()).with(out.fixed);
+    siluMul.with(gate.address()).with(up.address()).with(factors).with(out.address);
+    siluMul.with(out.scales).with(width).with(gate.stride()).with(up.stride()).with(out.fixed);
     siluMul.launch(rows, threads(rows, width), stream);
   }
 

@@ -18,13 +18,11 @@ record ProductShape(
     CublasLt.Output output,
     int alignment) {
 
-  /** What is multiplied, and how its results are scaled. */
+  /** What is multiplied. */
   enum Kind {
     BF16,
-    /** e4m3, all results by one number. */
-    FP8,
-    /** e4m3, each row of the results by one of its own. */
-    FP8_ROWS
+    /** e4m3. */
+    FP8
   }
 
   /** By which timings of it are kept. */

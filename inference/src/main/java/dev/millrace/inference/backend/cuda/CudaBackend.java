@@ -395,6 +395,7 @@ public final class CudaBackend implements Backend {
 
   /** Records work of this backend; see {@link Graph#record}. */
   Graph record(Runnable work) {
+    fp8.settle();
     return Graph.record(stream, work);
   }
 
@@ -489,10 +490,12 @@ public final class CudaBackend implements Backend {
   @Override
   public void addRmsNorm(Tensor x, Tensor y, int rows, Tensor weight, float epsilon, Tensor out) {
     if (rows > 0 && out instanceof CudaInput input) {
+      long factors = fp8.take(rows, (CudaTensor) y);
       fp8.kernels()
           .addRmsNorm(
               contiguous(x).address(),
               contiguous(y).address(),
+              factors,
               floats(weight).address(),
               fp8.begin(input, rows),
               rows,
@@ -602,6 +605,7 @@ public final class CudaBackend implements Backend {
           stream);
       s.rotary = rotary;
     }
+    long factors = fp8.take(s.tokens(), (CudaTensor) q, (CudaTensor) k, (CudaTensor) v);
     if (halves(k).stride() != halves(v).stride()) {
       throw new IllegalArgumentException("keys and values have rows of different strides");
     }
@@ -609,6 +613,7 @@ public final class CudaBackend implements Backend {
         halves(q).asRows(),
         halves(k).asRows(),
         halves(v).address(),
+        factors,
         cosines,
         sines,
         s.arrays.slots(),
@@ -672,10 +677,12 @@ public final class CudaBackend implements Backend {
   @Override
   public void siluMul(Tensor gate, Tensor up, int rows, Tensor out) {
     if (out instanceof CudaInput input) {
+      long factors = fp8.take(rows, (CudaTensor) gate, (CudaTensor) up);
       fp8.kernels()
           .siluMul(
               halves(gate).asRows(),
               halves(up).asRows(),
+              factors,
               fp8.begin(input, rows),
               rows,
               gate.columns(),
@@ -766,15 +773,15 @@ public final class CudaBackend implements Backend {
     return new CudaGauge(memory, products, converts, fp8, stream, bytes, address, free);
   }
 
-  private static CudaTensor halves(Tensor tensor) {
+  private CudaTensor halves(Tensor tensor) {
     return typed(tensor, Type.BF16);
   }
 
-  private static CudaTensor floats(Tensor tensor) {
+  private CudaTensor floats(Tensor tensor) {
     return typed(tensor, Type.F32);
   }
 
-  private static CudaTensor contiguous(Tensor tensor) {
+  private CudaTensor contiguous(Tensor tensor) {
     CudaTensor t = halves(tensor);
     if (!t.contiguous()) {
       throw new IllegalArgumentException("this operation takes no tensor that lies beside others");
@@ -782,7 +789,9 @@ public final class CudaBackend implements Backend {
     return t;
   }
 
-  private static CudaTensor typed(Tensor tensor, Type type) {
+  /** What any operation reads or writes: whatever an FP8 product left to do is done before. */
+  private CudaTensor typed(Tensor tensor, Type type) {
+    fp8.settle();
     CudaTensor t = (CudaTensor) tensor;
     if (t.type() != type) {
       throw new IllegalArgumentException("the tensor holds " + t.type() + ", not " + type);

@@ -15,7 +15,6 @@ import dev.millrace.kernels.Stream;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
-import java.util.Arrays;
 import java.util.Objects;
 import org.jspecify.annotations.Nullable;
 
@@ -26,20 +25,13 @@ import org.jspecify.annotations.Nullable;
  *
  * <p>An input whose scale the checkpoint does not give has one for each row: then a row depends on
  * itself alone, which one scale for a batch would not give, and large rows cost small ones nothing.
- * The library multiplies rows of the result by it where it can; where it cannot, a kernel does.
+ * The library's products that multiply rows of the result by it are slower than those that do not,
+ * so it is left to what reads the result: {@link #take}. Whatever else happens to the result first
+ * has a kernel multiply it: {@link #settle}.
  */
 final class CudaFp8 implements AutoCloseable {
   /** The first GPUs with units for FP8. */
   private static final int CAPABILITY = 89;
-
-  /**
-   * Up to so many rows the library's products that scale rows (of CUDA 13.0, on an H200) take
-   * longer than those that do not and a kernel that scales.
-   */
-  private static final int FEW_ROWS = 128;
-
-  /** Most outputs of layers that are multiplied in one go. */
-  private static final int ONES = 1 << 17;
 
   private final GpuMemory memory;
   private final CublasLt products;
@@ -50,9 +42,23 @@ final class CudaFp8 implements AutoCloseable {
   private final Scratch rounded;
   private final Scratch scales;
   private int widest;
-  private long ones;
   // Whose numbers the memory for inputs holds.
   private @Nullable CudaInput held;
+  // Whose rows are still to be multiplied by the scales of the input; null: none.
+  private @Nullable Result unscaled;
+
+  private record Result(Rows at, int rows, int columns) {
+    boolean is(int rows, CudaTensor... parts) {
+      long next = at.address();
+      for (CudaTensor part : parts) {
+        if (part.address() != next || part.stride() != at.stride()) {
+          return false;
+        }
+        next += (long) part.columns() * Short.BYTES;
+      }
+      return rows == this.rows && next == at.address() + (long) columns * Short.BYTES;
+    }
+  }
 
   /**
    * @param fewRows null where the GPU has not what they need
@@ -70,6 +76,7 @@ final class CudaFp8 implements AutoCloseable {
     this.units = capability >= CAPABILITY;
     this.rounded = new Scratch(memory, "inputs of FP8 layers");
     this.scales = new Scratch(memory, "scales of inputs of FP8 layers");
+    memory.beforeCopies(this::settle);
   }
 
   Fp8Kernels kernels() {
@@ -91,7 +98,7 @@ final class CudaFp8 implements AutoCloseable {
     long elements = (long) rows * columns;
     String what = "the weight " + matrix.name();
     if (multiplies(rows, columns)) {
-      prepare(columns);
+      widest = Math.max(widest, columns);
       long address = memory.allocate(what, elements);
       memory.upload(address, matrix.data());
       return new CudaWeight(address, WeightFormat.F8_E4M3, rows, columns, quantization);
@@ -115,7 +122,7 @@ final class CudaFp8 implements AutoCloseable {
     if (!multiplies(rows, columns)) {
       return weight(RandomNumbers.matrix(rows, columns, WeightFormat.F8_E4M3, spread, seed));
     }
-    prepare(columns);
+    widest = Math.max(widest, columns);
     long elements = (long) rows * columns;
     long address = memory.allocate("a made-up weight", elements);
     kernels.random(address, elements, seed, stream);
@@ -126,21 +133,6 @@ final class CudaFp8 implements AutoCloseable {
         rows,
         columns,
         RandomNumbers.quantization(WeightFormat.F8_E4M3, spread));
-  }
-
-  /**
-   * Before the first weight: what is taken between weights keeps them from being multiplied as one.
-   */
-  private void prepare(int columns) {
-    widest = Math.max(widest, columns);
-    if (ones == 0) {
-      float[] all = new float[ONES];
-      Arrays.fill(all, 1);
-      ones = memory.allocate("ones for FP8 products", (long) ONES * Float.BYTES);
-      try (Arena arena = Arena.ofShared()) {
-        memory.upload(ones, arena.allocateFrom(ValueLayout.JAVA_FLOAT, all));
-      }
-    }
   }
 
   /** Takes what inputs of so many rows need. */
@@ -180,6 +172,7 @@ final class CudaFp8 implements AutoCloseable {
   }
 
   private void room(int rows, int columns) {
+    settle();
     rounded.of((long) rows * columns);
     scales.of((long) rows * Float.BYTES);
   }
@@ -220,13 +213,14 @@ final class CudaFp8 implements AutoCloseable {
   // Products.
 
   /**
-   * out = weight · x.
+   * out = weight · x, but for the scales of rows, which {@link #take} gives to what reads it.
    *
    * @param x an input that is held, or bfloat16, which is rounded first
    * @param weight the first of several that follow one another and multiply alike, or the only one
    * @param outputs of all of them
    */
   void multiply(Tensor x, int rows, CudaWeight weight, int outputs, CudaTensor out) {
+    settle();
     Quantization quantization = Objects.requireNonNull(weight.quantization());
     int inputs = weight.columns();
     if (x instanceof CudaInput input) {
@@ -248,32 +242,34 @@ final class CudaFp8 implements AutoCloseable {
     if (fewRows != null && FewRowsKernels.takes(from, rows, at, inputs, Byte.BYTES)) {
       long each = quantization.fixed() ? 0 : scales.address();
       fewRows.multiplyFp8(from, rows, at, outputs, inputs, to, bf16, both, each, stream);
-    } else if (quantization.fixed()) {
-      products.multiplyFp8(from, rows, at, outputs, inputs, to, bf16, both, 0, stream);
-    } else if (rows == 1) {
-      long only = scales.address();
-      products.multiplyFp8(from, rows, at, outputs, inputs, to, bf16, scale, only, stream);
-    } else if (rows <= FEW_ROWS || !scaled(from, rows, at, outputs, inputs, to, scale)) {
-      products.multiplyFp8(from, rows, at, outputs, inputs, to, bf16, scale, 0, stream);
-      kernels.scaleRows(to, scales.address(), rows, outputs, stream);
+    } else {
+      products.multiplyFp8(from, rows, at, outputs, inputs, to, bf16, both, stream);
+      unscaled = quantization.fixed() ? null : new Result(to, rows, outputs);
     }
   }
 
-  private boolean scaled(
-      Rows from, int rows, long weight, int outputs, int inputs, Rows to, float scale) {
-    return outputs <= ONES
-        && products.multiplyFp8Rows(
-            from,
-            rows,
-            weight,
-            outputs,
-            inputs,
-            to,
-            CublasLt.Output.BF16,
-            scale,
-            scales.address(),
-            ones,
-            stream);
+  /**
+   * What the next kernel multiplies the rows of the last result by, if that is what it reads.
+   *
+   * @param parts of the result, in the order in which they lie side by side; all of it
+   * @return float [rows] on the device; 0: nothing, the result is whole
+   */
+  long take(int rows, CudaTensor... parts) {
+    if (unscaled == null || !unscaled.is(rows, parts)) {
+      settle();
+      return 0;
+    }
+    unscaled = null;
+    return scales.address();
+  }
+
+  /** Makes the last result whole, if it is not. */
+  void settle() {
+    Result result = unscaled;
+    if (result != null) {
+      unscaled = null;
+      kernels.scaleRows(result.at, scales.address(), result.rows, result.columns, stream);
+    }
   }
 
   @Override

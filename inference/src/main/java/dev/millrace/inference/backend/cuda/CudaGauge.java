@@ -106,9 +106,7 @@ final class CudaGauge implements Gauge {
           if (e4m3) {
             fp8.kernels().random(address, 4L * side * INPUTS, 1, stream);
             product =
-                () ->
-                    products.multiplyFp8(
-                        x, side, address, side, INPUTS, to, bf16, 1e-4f, 0, stream);
+                () -> products.multiplyFp8(x, side, address, side, INPUTS, to, bf16, 1e-4f, stream);
           } else {
             converts.random(address, 2L * side * INPUTS, 1, 1, stream);
             product = () -> products.multiply(x, side, address, side, INPUTS, to, bf16, stream);

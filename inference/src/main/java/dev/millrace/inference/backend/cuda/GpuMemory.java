@@ -32,6 +32,7 @@ final class GpuMemory implements AutoCloseable {
   private final List<Stage> stages = new ArrayList<>();
   private int next;
   private long freed;
+  private Runnable beforeCopies = () -> {};
 
   private record Stage(PinnedMemory memory, Event copied) {}
 
@@ -78,6 +79,11 @@ final class GpuMemory implements AutoCloseable {
     return arena.largestFree();
   }
 
+  /** What is to be done before anything is copied from or to the host. */
+  void beforeCopies(Runnable work) {
+    beforeCopies = work;
+  }
+
   void zero(long address, long bytes) {
     block.fill(address, 0, bytes, stream);
   }
@@ -111,6 +117,7 @@ final class GpuMemory implements AutoCloseable {
   }
 
   private void upload(MemorySegment from, Target target, Piece piece) {
+    beforeCopies.run();
     for (long offset = 0; offset < from.byteSize(); offset += STAGE_BYTES) {
       long bytes = Math.min(STAGE_BYTES, from.byteSize() - offset);
       Stage stage = stage();
@@ -139,6 +146,7 @@ final class GpuMemory implements AutoCloseable {
 
   /** Fetches bytes; waits for them. */
   void download(long address, MemorySegment to) {
+    beforeCopies.run();
     for (long offset = 0; offset < to.byteSize(); offset += STAGE_BYTES) {
       long bytes = Math.min(STAGE_BYTES, to.byteSize() - offset);
       Stage stage = stage();
