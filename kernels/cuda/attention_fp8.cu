@@ -120,6 +120,9 @@ __device__ void prefill(bf16 *memory, const bf16 *q, const e4m3 *keys, const e4m
 
   int sequence = tile_sequence[blockIdx.x];
   int first = tile_token[blockIdx.x];
+  if (first < 0) {
+    return; // no tile: a graph's grid has room for the most
+  }
   int query = query_start[sequence];
   int length = query_start[sequence + 1] - query;
   int start = context_length[sequence] - length + first; // position of the tile's first token

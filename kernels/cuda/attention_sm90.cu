@@ -30,7 +30,7 @@ constexpr int OWN = TURN + SIDES;
 struct QueryTile {
   size_t query; // its first token's index in the batch
   int start;    // and that token's position
-  int tokens;
+  int tokens; // 0: there is no tile
   int end; // of the positions that its tokens see
   const int *blocks; // of the sequence
   int group;
@@ -46,7 +46,7 @@ struct QueryTile {
     int length = query_start[sequence + 1] - query_start[sequence];
     query = static_cast<size_t>(query_start[sequence]) + first;
     start = context_length[sequence] - length + first;
-    tokens = min(SIDES * ROWS_EACH / group, length - first);
+    tokens = first < 0 ? 0 : min(SIDES * ROWS_EACH / group, length - first);
     end = start + tokens;
     blocks = block_table + static_cast<size_t>(sequence) * max_blocks;
   }
@@ -473,6 +473,9 @@ __device__ __forceinline__ void prefill(uint8_t *shared, const Source &source,
                                         const QueryTile &tile, int kv_heads, const bf16 *q,
                                         bf16 *out, int q_stride, int out_stride, float scale,
                                         float factor) {
+  if (tile.tokens == 0) {
+    return; // a graph's grid has room for the most
+  }
   Memory<D> &memory = *reinterpret_cast<Memory<D> *>(shared);
   if (threadIdx.x == 0) {
     for (int i = 0; i < STAGES; i++) {

@@ -24,6 +24,7 @@ struct Layout {
 };
 struct Preference {
   uint64_t workspace = 0;
+  bool any_columns = false;
   unsigned alignment[4] = {256, 256, 256, 256};
 };
 // The 64 bytes of an algorithm are the library's own.
@@ -127,9 +128,13 @@ int cublasLtMatmulPreferenceDestroy(Preference *preference) {
 }
 int cublasLtMatmulPreferenceSetAttribute(Preference *preference, int attribute, const void *value,
                                          size_t bytes) {
-  constexpr int MAX_WORKSPACE_BYTES = 1, MIN_ALIGNMENT_A_BYTES = 5;
+  constexpr int MAX_WORKSPACE_BYTES = 1, REDUCTION_SCHEME_MASK = 3, MIN_ALIGNMENT_A_BYTES = 5;
   if (attribute == MAX_WORKSPACE_BYTES && bytes == 8) {
     preference->workspace = *static_cast<const uint64_t *>(value);
+    return 0;
+  }
+  if (attribute == REDUCTION_SCHEME_MASK && bytes == 4) {
+    preference->any_columns = *static_cast<const unsigned *>(value) == 0;
     return 0;
   }
   int matrix = attribute - MIN_ALIGNMENT_A_BYTES;
@@ -146,7 +151,8 @@ int cublasLtMatmulAlgoGetHeuristic(void *handle, Operation *, Layout *, Layout *
     return INVALID_VALUE;
   }
   *found = {};
-  found->columns = b->columns;
+  // Those that split nothing do for any number of columns.
+  found->columns = preference->any_columns ? UINT64_MAX : b->columns;
   found->alignment = preference->alignment[0];
   *count = 1;
   return 0;

@@ -52,6 +52,10 @@ std::map<Address, size_t> &blocks() {
 
 extern "C" {
 int cuInit(unsigned) { return 0; }
+int cuDriverGetVersion(int *version) {
+  *version = 13000;
+  return 0;
+}
 int cuDeviceGetCount(int *count) {
   *count = 1;
   return 0;

@@ -10,6 +10,11 @@ interface Cluster extends AutoCloseable {
 
   LocalRegistry registry();
 
+  /** For {@code registry.url}. */
+  default String registryUrl() {
+    return registry().url();
+  }
+
   /** A place for files that live as long as the cluster. */
   Path folder();
 

@@ -48,7 +48,7 @@ final class Scene implements AutoCloseable {
     settings.put("kafka.bootstrap.servers", cluster.bootstrap());
     settings.put("kafka.application.id", name);
     settings.put("kafka.state.dir", folder.resolve("state").toString());
-    settings.put("registry.url", cluster.registry().url());
+    settings.put("registry.url", cluster.registryUrl());
     settings.put("topics.partitions", "2");
     settings.put("status.port", "-1");
     for (String topic :

@@ -99,7 +99,8 @@ public final class AttentionKernels implements AutoCloseable {
   /**
    * Tiles of query tokens, each int [count]: of which sequence, and its first query token's index
    * within the sequence's query. A tile has {@link #TILE_ROWS} / group tokens or what is left. They
-   * begin in this order, so what takes longest should come first.
+   * begin in this order, so what takes longest should come first. Where the index is -1 there is no
+   * tile.
    */
   public record Tiles(long sequence, long token, int count) {}
 

@@ -25,6 +25,10 @@ import org.jspecify.annotations.Nullable;
  *
  * <p>The library takes matrices column by column. Rows of ours are its columns: out = x · weightᵀ
  * is to it outᵀ = weight · xᵀ with the first factor transposed.
+ *
+ * <p>Opened as invariant, what a row of a product comes to depends on that row and the weight
+ * alone, to the bit: see {@link ProductAlgorithms}. That holds for {@link #multiply} and {@link
+ * #multiplyFp8}, each compared with itself.
  */
 public final class CublasLt implements AutoCloseable {
   /** What the library may use for partial sums; as much as it asks for on a Hopper GPU. */
@@ -61,13 +65,19 @@ public final class CublasLt implements AutoCloseable {
 
   /** What a product's numbers are. */
   public enum Output {
-    BF16(R_16BF),
-    F32(R_32F);
+    BF16(R_16BF, Short.BYTES),
+    F32(R_32F, Float.BYTES);
 
     private final int type;
+    private final int bytes;
 
-    Output(int type) {
+    Output(int type, int bytes) {
       this.type = type;
+      this.bytes = bytes;
+    }
+
+    int bytes() {
+      return bytes;
     }
   }
 
@@ -76,14 +86,15 @@ public final class CublasLt implements AutoCloseable {
    *
    * @param folder where it is; null: where the system and NVIDIA's installer keep libraries
    * @param workspace {@link #WORKSPACE_BYTES} bytes on the device, a multiple of 256
+   * @param invariant whether a row's result may depend on nothing but the row and the weight
    * @throws CudaException if it is nowhere; the message says where it was looked for
    */
-  public static CublasLt open(@Nullable Path folder, long workspace) {
+  public static CublasLt open(@Nullable Path folder, long workspace, boolean invariant) {
     List<String> tried = new ArrayList<>();
     for (String place : places(folder)) {
       try {
         SymbolLookup library = SymbolLookup.libraryLookup(place, Arena.global());
-        return new CublasLt(place, library, workspace);
+        return new CublasLt(place, library, workspace, invariant);
       } catch (IllegalArgumentException e) {
         tried.add(place);
       }
@@ -104,10 +115,10 @@ public final class CublasLt implements AutoCloseable {
     return places;
   }
 
-  CublasLt(String name, SymbolLookup library, long workspace) {
+  CublasLt(String name, SymbolLookup library, long workspace, boolean invariant) {
     this.library = new CublasLtLibrary(name, library);
     this.workspace = workspace;
-    this.algorithms = new ProductAlgorithms(this.library);
+    this.algorithms = new ProductAlgorithms(this.library, invariant);
   }
 
   /** Which library it is. */
@@ -194,7 +205,7 @@ public final class CublasLt implements AutoCloseable {
     Operands at = new Operands(weight, x.address(), out.address(), workspace, WORKSPACE_BYTES);
     ProductAlgorithms.Product product =
         algorithm -> library.multiply(plan.operation, plan.layouts, at, alpha, algorithm, stream);
-    MemorySegment algorithm = algorithms.of(plan, rows, product, choice, stream);
+    MemorySegment algorithm = algorithms.of(plan, rows, out, product, choice, stream);
     library.check(
         product.run(algorithm),
         () ->

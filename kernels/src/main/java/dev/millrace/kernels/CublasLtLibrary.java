@@ -24,6 +24,7 @@ final class CublasLtLibrary implements AutoCloseable {
   private static final int COMPUTE_32F = 68;
   private static final int LAYOUT_COLS = 3;
   private static final int PREF_MAX_WORKSPACE_BYTES = 1;
+  private static final int PREF_REDUCTION_SCHEME_MASK = 3;
   private static final int PREF_MIN_ALIGNMENT_A_BYTES = 5;
   private static final long HEURISTIC_BYTES = 96;
   private static final long HEURISTIC_WORKSPACE = 64;
@@ -64,8 +65,9 @@ final class CublasLtLibrary implements AutoCloseable {
    *
    * @param workspace most bytes for partial sums
    * @param alignment bytes that every address is a multiple of
+   * @param splits whether it may add up partial sums of several blocks
    */
-  record Wanted(int most, long workspace, int alignment) {}
+  record Wanted(int most, long workspace, int alignment, boolean splits) {}
 
   /**
    * @param name where it was found
@@ -194,6 +196,10 @@ final class CublasLtLibrary implements AutoCloseable {
     try {
       MemorySegment bytes = arena.allocateFrom(JAVA_LONG, wanted.workspace);
       prefer(preference, "MAX_WORKSPACE_BYTES", PREF_MAX_WORKSPACE_BYTES, bytes);
+      if (!wanted.splits) {
+        MemorySegment none = arena.allocateFrom(JAVA_INT, 0);
+        prefer(preference, "REDUCTION_SCHEME_MASK", PREF_REDUCTION_SCHEME_MASK, none);
+      }
       MemorySegment alignment = arena.allocateFrom(JAVA_INT, wanted.alignment);
       for (int matrix = 0; matrix < 4; matrix++) {
         prefer(preference, "MIN_ALIGNMENT", PREF_MIN_ALIGNMENT_A_BYTES + matrix, alignment);

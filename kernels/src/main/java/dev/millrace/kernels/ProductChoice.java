@@ -1,5 +1,6 @@
 package dev.millrace.kernels;
 
+import java.lang.foreign.MemorySegment;
 import java.util.List;
 import java.util.function.ToIntFunction;
 import org.jspecify.annotations.Nullable;
@@ -17,6 +18,9 @@ public interface ProductChoice {
    * weights are more than it holds.
    */
   void coolDown();
+
+  /** Fetches bytes of the GPU's memory, once the products are done. */
+  void fetch(long address, MemorySegment to);
 
   /**
    * What was found before.

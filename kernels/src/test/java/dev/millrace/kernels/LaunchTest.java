@@ -115,7 +115,7 @@ class LaunchTest {
     assertThat(CublasLt.places(Path.of("/x")))
         .containsExactly("/x/libcublasLt.so.13", "/x/libcublasLt.so.12", "/x/libcublasLt.so");
     assertThat(CublasLt.places(null)).startsWith("libcublasLt.so.13", "libcublasLt.so.12");
-    assertThatThrownBy(() -> CublasLt.open(Path.of("/nowhere"), 0))
+    assertThatThrownBy(() -> CublasLt.open(Path.of("/nowhere"), 0, false))
         .isInstanceOf(CudaException.class)
         .hasMessageContaining("/nowhere/libcublasLt.so.13, /nowhere/libcublasLt.so.12");
   }

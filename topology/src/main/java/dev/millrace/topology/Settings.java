@@ -228,6 +228,14 @@ public final class Settings {
           Unit.FLAG,
           "Whether a GPU is given steps in which every sequence gets one token as CUDA graphs,"
               + " which are recorded at the start; otherwise kernel by kernel.");
+  static final Setting INVARIANT =
+      own(
+          "engine.batch.invariant",
+          "false",
+          Unit.FLAG,
+          "Whether an answer on a GPU depends on nothing but its prompt, to the byte, whatever else"
+              + " runs, however a prompt is cut, and where it is resumed; long contexts then take"
+              + " longer. The CPU does it always.");
   static final Setting TIMINGS =
       own(
           "engine.timings.dir",

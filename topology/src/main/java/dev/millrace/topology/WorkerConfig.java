@@ -67,6 +67,7 @@ public final class WorkerConfig {
    * @param dtype of linear layers; which there are the device says
    * @param kvDtype of keys and values, likewise
    * @param cudaGraphs whether a GPU is given decode steps as graphs
+   * @param invariant whether answers depend on their prompts alone, to the byte
    * @param timings folder of what was timed at earlier starts; null: that is not kept
    */
   public record EngineSettings(
@@ -81,6 +82,7 @@ public final class WorkerConfig {
       String dtype,
       String kvDtype,
       boolean cudaGraphs,
+      boolean invariant,
       @Nullable Path timings) {}
 
   /**
@@ -382,6 +384,7 @@ public final class WorkerConfig {
         Settings.DTYPE.text(values).toLowerCase(Locale.ROOT),
         Settings.KV_DTYPE.text(values).toLowerCase(Locale.ROOT),
         Settings.CUDA_GRAPHS.flag(values),
+        Settings.INVARIANT.flag(values),
         timings());
   }
 

@@ -71,7 +71,11 @@ final class CudaDevice {
               .formatted(options.number(), gpus));
     }
     return new CudaBackend.Options(
-        options.number(), MEMORY_FRACTION, options.libraries(), options.timings());
+        options.number(),
+        MEMORY_FRACTION,
+        options.libraries(),
+        options.timings(),
+        options.invariant());
   }
 
   private static CudaRunner.Options runner(DeviceOptions options) {

@@ -21,6 +21,8 @@ import org.jspecify.annotations.Nullable;
  * @param libraries folder of NVIDIA's libraries; null: where the system looks
  * @param timings folder where a card's fastest ways to multiply are kept between starts; null: they
  *     are not
+ * @param invariant whether an answer's tokens may depend on nothing but its own sequence, to the
+ *     bit; the CPU backend does it no other way
  * @param warmUp whether opening returns only when the first step will be as fast as the rest
  * @param cudaGraphs whether a card that is warm is given its decode steps as graphs
  */
@@ -35,6 +37,7 @@ public record DeviceOptions(
     int maxSequences,
     @Nullable Path libraries,
     @Nullable Path timings,
+    boolean invariant,
     boolean warmUp,
     boolean cudaGraphs) {
   /** Leaves a format to checkpoint and backend. */
@@ -72,6 +75,7 @@ public record DeviceOptions(
         MAX_SEQUENCES,
         null,
         null,
+        false,
         true,
         true);
   }
@@ -88,6 +92,7 @@ public record DeviceOptions(
         maxSequences,
         libraries,
         timings,
+        invariant,
         warmUp,
         cudaGraphs);
   }
@@ -104,6 +109,7 @@ public record DeviceOptions(
         maxSequences,
         libraries,
         timings,
+        invariant,
         warmUp,
         cudaGraphs);
   }
@@ -120,6 +126,7 @@ public record DeviceOptions(
         maxSequences,
         libraries,
         timings,
+        invariant,
         warmUp,
         cudaGraphs);
   }
@@ -136,6 +143,7 @@ public record DeviceOptions(
         sequences,
         libraries,
         timings,
+        invariant,
         warmUp,
         cudaGraphs);
   }
@@ -152,6 +160,7 @@ public record DeviceOptions(
         maxSequences,
         folder,
         timings,
+        invariant,
         warmUp,
         cudaGraphs);
   }
@@ -168,6 +177,24 @@ public record DeviceOptions(
         maxSequences,
         libraries,
         folder,
+        invariant,
+        warmUp,
+        cudaGraphs);
+  }
+
+  public DeviceOptions withInvariant(boolean only) {
+    return new DeviceOptions(
+        backend,
+        number,
+        dtype,
+        kvDtype,
+        threads,
+        kvBlocks,
+        maxTokens,
+        maxSequences,
+        libraries,
+        timings,
+        only,
         warmUp,
         cudaGraphs);
   }
@@ -184,6 +211,7 @@ public record DeviceOptions(
         maxSequences,
         libraries,
         timings,
+        invariant,
         warm,
         cudaGraphs);
   }
@@ -200,6 +228,7 @@ public record DeviceOptions(
         maxSequences,
         libraries,
         timings,
+        invariant,
         warmUp,
         graphs);
   }

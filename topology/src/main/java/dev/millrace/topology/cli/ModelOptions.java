@@ -80,6 +80,9 @@ final class ModelOptions {
               + " once, on a card what it has room for).")
   private int kvBlocks;
 
+  @Option(names = "--invariant", description = "As the setting engine.batch.invariant=true.")
+  private boolean invariant;
+
   @Option(
       names = "--timings",
       paramLabel = "DIR",
@@ -125,6 +128,7 @@ final class ModelOptions {
             .withFormats(dtype.toLowerCase(Locale.ROOT), kvDtype.toLowerCase(Locale.ROOT))
             .withCudaGraphs(cudaGraphs)
             .withKvBlocks(kvBlocks)
+            .withInvariant(invariant)
             .withTimings(WorkerConfig.timings(timings));
     if (threads > 0) {
       options = options.withThreads(threads);

@@ -52,6 +52,7 @@ final class Models {
               .withSteps(engine.tokenBudget(), engine.maxSequences())
               .withThreads(engine.threads())
               .withKvBlocks(engine.kvBlocks())
+              .withInvariant(engine.invariant())
               .withTimings(engine.timings()),
           LlmGenerator.Options.of(name));
     } catch (UnsupportedOperationException | DeviceException e) {

@@ -8,6 +8,9 @@ import java.util.Arrays;
  * How a step's attention is shared out over a GPU: prefill tiles for sequences with several query
  * tokens, and items, stretches of context, for those with one. It depends on how many heads share a
  * KV head, so layers of one kind share a plan.
+ *
+ * <p>Where results are to be invariant every token goes to a tile: its row there comes to the same
+ * bits whatever the tile's other rows are, while items depend on who else is in the step.
  */
 final class AttentionPlan {
   /** Shortest stretch of context and what lengths are multiples of. */
@@ -15,6 +18,8 @@ final class AttentionPlan {
 
   /** Blocks of a decode for each multiprocessor: two run at once, twice over. */
   private static final int BLOCKS_EACH = 4;
+
+  private final boolean invariant;
 
   /** [tiles] the sequence, and the index of its first token in the sequence's query. */
   final Ints tileSequence = new Ints();
@@ -32,6 +37,13 @@ final class AttentionPlan {
 
   final Ints mergeFirst = new Ints();
   final Ints mergeItems = new Ints();
+
+  /**
+   * @param invariant whether a token's result may depend on its own sequence alone
+   */
+  AttentionPlan(boolean invariant) {
+    this.invariant = invariant;
+  }
 
   /** A growing array. */
   static final class Ints {
@@ -74,7 +86,7 @@ final class AttentionPlan {
     int stretch = stretch(batch, blocksEach(group, kvHeads), multiprocessors);
     for (int s = 0; s < batch.sequences; s++) {
       int queries = batch.queryStart[s + 1] - batch.queryStart[s];
-      if (queries == 1) {
+      if (queries == 1 && !invariant) {
         items(s, batch.contextLength[s], stretch);
       } else {
         // The last sees most of the context and takes longest: it begins first.

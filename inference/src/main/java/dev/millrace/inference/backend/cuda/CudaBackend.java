@@ -72,14 +72,16 @@ public final class CudaBackend implements Backend {
   private final SamplingKernels sampling;
   private final ConvertKernels converts;
   private final CublasLt products;
-  // Null where the GPU has too little shared memory for them.
+  // Null where the GPU has too little shared memory for them, and where results are to be
+  // invariant: they sum in another order than the library.
   private final @Nullable FewRowsKernels fewRows;
   private final CudaFp8 fp8;
   private final List<Turn> turns = new ArrayList<>();
   private int turn;
 
   private final Map<Rotary, Long> frequencies = new HashMap<>();
-  private final AttentionPlan plan = new AttentionPlan();
+  private final AttentionPlan plan;
+  private final boolean invariant;
   private final @Nullable ProductTimings timings;
   private final Scratch cos;
   private final Scratch sin;
@@ -96,9 +98,14 @@ public final class CudaBackend implements Backend {
    * @param libraries folder of NVIDIA's libraries, or null: where the system looks
    * @param timings folder that keeps which way to compute each product is the fastest; null: that
    *     is found out at each start
+   * @param invariant whether a row's results may depend on nothing but its own sequence, to the bit
    */
   public record Options(
-      int device, double memoryFraction, @Nullable Path libraries, @Nullable Path timings) {
+      int device,
+      double memoryFraction,
+      @Nullable Path libraries,
+      @Nullable Path timings,
+      boolean invariant) {
     public Options {
       if (device < 0) {
         throw new IllegalArgumentException("device is " + device + ", it must be 0 or more");
@@ -121,6 +128,8 @@ public final class CudaBackend implements Backend {
    * @throws DeviceException if it or the libraries cannot be used, or too little memory is free
    */
   public CudaBackend(Options options) {
+    this.invariant = options.invariant();
+    this.plan = new AttentionPlan(invariant);
     try {
       this.device = Device.open(options.device());
       owned.add(device);
@@ -141,10 +150,11 @@ public final class CudaBackend implements Backend {
           own(
               CublasLt.open(
                   options.libraries(),
-                  memory.allocate("cuBLASLt's workspace", CublasLt.WORKSPACE_BYTES)));
+                  memory.allocate("cuBLASLt's workspace", CublasLt.WORKSPACE_BYTES),
+                  invariant));
       this.timings = options.timings() == null ? null : kept(options.timings());
       this.fewRows =
-          device.sharedBytes() < FewRowsKernels.sharedBytes()
+          invariant || device.sharedBytes() < FewRowsKernels.sharedBytes()
               ? null
               : own(new FewRowsKernels(multiprocessors));
       this.fp8 = own(new CudaFp8(memory, products, fewRows, stream, device.capability()));
@@ -213,6 +223,11 @@ public final class CudaBackend implements Backend {
             if (bytes > 0) {
               memory.zero(address, Math.min(bytes, COLD_BYTES));
             }
+          }
+
+          @Override
+          public void fetch(long from, MemorySegment to) {
+            memory.download(from, to);
           }
 
           @Override
@@ -422,6 +437,10 @@ public final class CudaBackend implements Backend {
     return multiprocessors;
   }
 
+  boolean invariant() {
+    return invariant;
+  }
+
   // Operations.
 
   @Override
@@ -590,6 +609,8 @@ public final class CudaBackend implements Backend {
       Step step, Rotary rotary, Tensor q, Tensor k, Tensor v, KvCache cache, int layer) {
     CudaStep s = (CudaStep) step;
     CudaKvCache kv = (CudaKvCache) cache;
+    // Before frequencies are copied, which would have the result made whole.
+    long factors = fp8.take(s.tokens(), (CudaTensor) q, (CudaTensor) k, (CudaTensor) v);
     long bytes = (long) s.tokens() * rotary.pairs() * Float.BYTES;
     long cosines = cos.of(bytes);
     long sines = sin.of(bytes);
@@ -605,7 +626,6 @@ public final class CudaBackend implements Backend {
           stream);
       s.rotary = rotary;
     }
-    long factors = fp8.take(s.tokens(), (CudaTensor) q, (CudaTensor) k, (CudaTensor) v);
     if (halves(k).stride() != halves(v).stride()) {
       throw new IllegalArgumentException("keys and values have rows of different strides");
     }

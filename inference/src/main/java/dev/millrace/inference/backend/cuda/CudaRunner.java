@@ -167,6 +167,7 @@ public final class CudaRunner implements ModelRunner {
       batch.logitCount = batch.logitRows.length;
       for (int t = 0; t < tokens; t++) {
         batch.tokenFrom[t] = -1;
+        batch.tokens[t] = t % model.config().vocabSize();
         batch.positions[t] = t;
         batch.slots[t] = t % BLOCK_SIZE;
       }

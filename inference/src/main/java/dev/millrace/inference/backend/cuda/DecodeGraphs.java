@@ -60,7 +60,7 @@ final class DecodeGraphs implements AutoCloseable {
     this.cache = cache;
     this.maxContext = maxContext;
     this.kvHeads = model.config().kvHeads().stream().filter(n -> n > 0).distinct().toList();
-    this.plans = kvHeads.stream().map(n -> new AttentionPlan()).toList();
+    this.plans = kvHeads.stream().map(n -> new AttentionPlan(backend.invariant())).toList();
   }
 
   /** Numbers of rows that there are graphs for: few rows more than a step has are computed. */
@@ -88,10 +88,12 @@ final class DecodeGraphs implements AutoCloseable {
           LOG.info("Steps of {} sequences and more are no graphs: that would take too much", rows);
           break;
         }
-        if (rows >= FEW_ROWS) {
+        if (rows >= FEW_ROWS || backend.invariant()) {
           graphs.add(record(tables(address, rows, true), rows));
         }
-        graphs.add(record(tables(address, rows, false), rows));
+        if (!backend.invariant()) {
+          graphs.add(record(tables(address, rows, false), rows));
+        }
       }
     } catch (DeviceException e) {
       LOG.warn(
@@ -122,11 +124,14 @@ final class DecodeGraphs implements AutoCloseable {
   }
 
   private DecodeTables.Room room(int rows, int kvHeads, boolean whole) {
+    if (backend.invariant()) {
+      return new DecodeTables.Room(kvHeads, 0, 0, rows);
+    }
     if (whole) {
-      return new DecodeTables.Room(kvHeads, rows, 0);
+      return new DecodeTables.Room(kvHeads, rows, 0, 0);
     }
     int cuts = AttentionPlan.mostCuts(group(kvHeads), kvHeads, backend.multiprocessors());
-    return new DecodeTables.Room(kvHeads, rows + cuts, Math.min(rows, cuts));
+    return new DecodeTables.Room(kvHeads, rows + cuts, Math.min(rows, cuts), 0);
   }
 
   private int group(int kvHeads) {

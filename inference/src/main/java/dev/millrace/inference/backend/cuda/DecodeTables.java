@@ -13,7 +13,7 @@ import java.util.Map;
 /**
  * Where a decode graph finds what changes from step to step: arrays of ints at fixed places, with
  * room for so many rows, items and blocks. What a step does not need of them stands for nothing:
- * rows without a slot, items without positions, merges without items.
+ * rows without a slot, items without positions, merges without items, tiles without a token.
  *
  * <p>Long rows of the block table would make every step's as long as the longest sequence ever. So
  * a sequence has as many short rows as it needs, and goes by the number of its first one: that is
@@ -47,8 +47,9 @@ final class DecodeTables {
    * Most work of layers that have so many KV heads.
    *
    * @param merges 0: no sequence has more than one item
+   * @param tiles of one query token each; there are those, or items
    */
-  record Room(int kvHeads, int items, int merges) {}
+  record Room(int kvHeads, int items, int merges, int tiles) {}
 
   /** Where a plan's arrays begin. */
   private record Plan(
@@ -58,7 +59,9 @@ final class DecodeTables {
       int itemTo,
       int mergeSequence,
       int mergeFirst,
-      int mergeItems) {}
+      int mergeItems,
+      int tileSequence,
+      int tileToken) {}
 
   /**
    * @param address on the device
@@ -83,9 +86,11 @@ final class DecodeTables {
               take(room.items),
               take(room.merges),
               take(room.merges),
-              take(room.merges)));
+              take(room.merges),
+              take(room.tiles),
+              take(room.tiles)));
     }
-    this.queryStart = take(tableRows);
+    this.queryStart = take(tableRows + 1);
     this.contextLength = take(tableRows);
     this.table = end;
     this.arrays = made();
@@ -119,7 +124,8 @@ final class DecodeTables {
       attention.put(
           plan.room.kvHeads,
           new CudaStep.Attention(
-              new AttentionKernels.Tiles(0, 0, 0),
+              new AttentionKernels.Tiles(
+                  at(plan.tileSequence), at(plan.tileToken), plan.room.tiles),
               new AttentionKernels.Items(
                   at(plan.itemSequence), at(plan.itemFrom), at(plan.itemTo), plan.room.items),
               new AttentionKernels.Merges(
@@ -151,7 +157,8 @@ final class DecodeTables {
     for (int i = 0; i < made.size(); i++) {
       Room room = plans.get(i).room;
       if (made.get(i).itemSequence.count > room.items
-          || made.get(i).mergeSequence.count > room.merges) {
+          || made.get(i).mergeSequence.count > room.merges
+          || made.get(i).tileSequence.count > room.tiles) {
         return false;
       }
     }
@@ -184,6 +191,7 @@ final class DecodeTables {
     }
     for (int s = 0; s < sequences; s++) {
       numbers[queryStart + firstRow[s]] = s;
+      numbers[queryStart + firstRow[s] + 1] = s + 1; // where its query ends, and the next begins
       numbers[contextLength + firstRow[s]] = batch.contextLength[s];
     }
     long all = (table + (long) used * ROW_BLOCKS) * Integer.BYTES;
@@ -214,11 +222,13 @@ final class DecodeTables {
 
   private void write(Plan plan, AttentionPlan made) {
     firstRows(made.itemSequence, plan.itemSequence, plan.room.items);
-    fill(made.itemFrom, plan.itemFrom, plan.room.items);
-    fill(made.itemTo, plan.itemTo, plan.room.items);
+    fill(made.itemFrom, plan.itemFrom, plan.room.items, 0);
+    fill(made.itemTo, plan.itemTo, plan.room.items, 0);
     firstRows(made.mergeSequence, plan.mergeSequence, plan.room.merges);
-    fill(made.mergeFirst, plan.mergeFirst, plan.room.merges);
-    fill(made.mergeItems, plan.mergeItems, plan.room.merges);
+    fill(made.mergeFirst, plan.mergeFirst, plan.room.merges, 0);
+    fill(made.mergeItems, plan.mergeItems, plan.room.merges, 0);
+    firstRows(made.tileSequence, plan.tileSequence, plan.room.tiles);
+    fill(made.tileToken, plan.tileToken, plan.room.tiles, -1);
   }
 
   /** Where the tables of these sequences begin, and of the first one where there is none. */
@@ -229,8 +239,9 @@ final class DecodeTables {
     Arrays.fill(numbers, at + sequences.count, at + room, firstRow[0]);
   }
 
-  private void fill(AttentionPlan.Ints ints, int at, int room) {
+  /** Numbers of a plan, and of what stands for nothing. */
+  private void fill(AttentionPlan.Ints ints, int at, int room, int otherwise) {
     System.arraycopy(ints.values, 0, numbers, at, ints.count);
-    Arrays.fill(numbers, at + ints.count, at + room, 0);
+    Arrays.fill(numbers, at + ints.count, at + room, otherwise);
   }
 }

@@ -14,7 +14,7 @@ class AttentionPlanTest {
   @Test
   void shouldCoverEveryQueryAndEveryPositionOnce() {
     Random random = new Random(SEED);
-    AttentionPlan plan = new AttentionPlan();
+    AttentionPlan plan = new AttentionPlan(false);
     for (int i = 0; i < 500; i++) {
       int sequences = 1 + random.nextInt(40);
       int group = 1 + random.nextInt(40);
@@ -68,11 +68,20 @@ class AttentionPlanTest {
 
   @Test
   void shouldFillTheGpuWithOneSequenceAndNotCutManyUp() {
-    AttentionPlan plan = new AttentionPlan();
+    AttentionPlan plan = new AttentionPlan(false);
     plan.plan(decodes(1, 32_768), 4, 8, MULTIPROCESSORS);
     assertThat(plan.itemSequence.count * 8).isBetween(2 * MULTIPROCESSORS, 5 * MULTIPROCESSORS);
     plan.plan(decodes(512, 1024), 4, 8, MULTIPROCESSORS);
     assertThat(plan.itemSequence.count).isEqualTo(512);
+    assertThat(plan.mergeSequence.count).isZero();
+  }
+
+  @Test
+  void shouldGiveEveryTokenToATileWhereResultsAreInvariant() {
+    AttentionPlan plan = new AttentionPlan(true);
+    plan.plan(decodes(5, 1024), 4, 8, MULTIPROCESSORS);
+    assertThat(plan.tileSequence.count).isEqualTo(5);
+    assertThat(plan.itemSequence.count).isZero();
     assertThat(plan.mergeSequence.count).isZero();
   }
 

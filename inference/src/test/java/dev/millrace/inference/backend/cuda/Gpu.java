@@ -37,6 +37,13 @@ public final class Gpu {
     }
   }
 
+  /** Whether it is a host that emulates one, and takes a second for what a card does at once. */
+  static boolean emulated() {
+    try (Device device = Device.open(0)) {
+      return device.name().contains("emulat");
+    }
+  }
+
   /** Whether it has the memory for our own products of few rows. */
   static boolean hasFewRowsKernels() {
     try (Device device = Device.open(0)) {
@@ -45,6 +52,11 @@ public final class Gpu {
   }
 
   public static CudaBackend.Options options() {
-    return new CudaBackend.Options(0, 0.05, null, null);
+    return options(false);
+  }
+
+  /** A small part of the memory; {@code invariant}: as {@link CudaBackend.Options} has it. */
+  public static CudaBackend.Options options(boolean invariant) {
+    return new CudaBackend.Options(0, 0.05, null, null, invariant);
   }
 }
