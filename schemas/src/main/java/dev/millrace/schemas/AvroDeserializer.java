@@ -2,7 +2,9 @@ package dev.millrace.schemas;
 
 import dev.millrace.schemas.WireFormat.Framed;
 import java.io.IOException;
+import java.util.Collections;
 import java.util.Map;
+import java.util.WeakHashMap;
 import org.apache.avro.Schema;
 import org.apache.avro.specific.SpecificRecord;
 import org.apache.kafka.common.header.Headers;
@@ -12,8 +14,8 @@ import org.jspecify.annotations.Nullable;
 /**
  * Reads an event in the registry's format with the schema of its generated class; what its writer
  * did not know is filled with defaults. The bytes and the schemas that they name are taken for
- * hostile: see {@link BoundedDecoder}, {@link BoundedReader} and {@link SchemaLimits}. Safe for
- * several threads.
+ * hostile: see {@link BoundedDecoder}, {@link Allowance} and {@link SchemaLimits}. Safe for several
+ * threads.
  *
  * <p>{@link #close()} closes the registry client that {@link #configure} made.
  */
@@ -21,6 +23,17 @@ public final class AvroDeserializer<T extends SpecificRecord> implements Deseria
   private @Nullable Registry registry;
   private @Nullable Class<?> expected;
   private boolean isKey;
+
+  /** By the writer's schema, for as long as the registry's client keeps that. */
+  private final Map<Schema, Known> kinds = Collections.synchronizedMap(new WeakHashMap<>());
+
+  /**
+   * What events of one writer's schema are here.
+   *
+   * @param direct null if they are not laid out as the reader's schema says
+   */
+  private record Known(
+      Class<? extends SpecificRecord> type, Schema reader, @Nullable DirectReader direct) {}
 
   /** To be configured. */
   public AvroDeserializer() {}
@@ -64,8 +77,8 @@ public final class AvroDeserializer<T extends SpecificRecord> implements Deseria
     }
     Framed framed = WireFormat.parse(data, headers, isKey);
     Schema writer = registry.schema(framed.schema());
-    Class<? extends SpecificRecord> type = EventTypes.byName(writer.getFullName());
-    if (type == null || (expected != null && !expected.equals(type))) {
+    Known known = known(writer);
+    if (known == null || (expected != null && !expected.equals(known.type()))) {
       throw new BadRecordException(
           "the record on topic "
               + topic
@@ -79,13 +92,13 @@ public final class AvroDeserializer<T extends SpecificRecord> implements Deseria
     BoundedDecoder in = new BoundedDecoder(data, framed.offset());
     T event;
     try {
-      event = new BoundedReader<T>(writer, EventTypes.schemaOf(type), in.left()).read(null, in);
+      event = read(writer, known, in);
     } catch (IOException | RuntimeException e) {
       throw new BadRecordException(
           "the record on topic "
               + topic
               + " does not read as "
-              + type.getSimpleName()
+              + known.type().getSimpleName()
               + " with "
               + framed.schema()
               + ": "
@@ -99,9 +112,32 @@ public final class AvroDeserializer<T extends SpecificRecord> implements Deseria
               + " has "
               + in.left()
               + " bytes after the end of its "
-              + type.getSimpleName());
+              + known.type().getSimpleName());
     }
     return event;
+  }
+
+  private @Nullable Known known(Schema writer) {
+    Known known = kinds.get(writer);
+    if (known == null) {
+      Class<? extends SpecificRecord> type = EventTypes.byName(writer.getFullName());
+      if (type == null) {
+        return null;
+      }
+      Schema reader = EventTypes.schemaOf(type);
+      known = new Known(type, reader, DirectReader.of(writer, reader));
+      kinds.put(writer, known);
+    }
+    return known;
+  }
+
+  @SuppressWarnings("unchecked") // The class is that of the event.
+  private T read(Schema writer, Known known, BoundedDecoder in) throws IOException {
+    Allowance memory = new Allowance(in.left());
+    DirectReader direct = known.direct();
+    return direct == null
+        ? new BoundedReader<T>(writer, known.reader(), memory).read(null, in)
+        : (T) direct.read(in, memory);
   }
 
   @Override

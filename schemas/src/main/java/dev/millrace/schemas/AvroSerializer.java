@@ -22,6 +22,13 @@ public final class AvroSerializer<T extends SpecificRecord> implements Serialize
   private @Nullable Registry registry;
   private boolean isKey;
 
+  /** Where the last event went, and most likely the next one goes. */
+  private volatile @Nullable Target<T> last;
+
+  /** Events of one schema on one topic; its writer has no state. */
+  private record Target<T>(
+      String topic, Schema schema, byte[] prefix, SpecificDatumWriter<T> writer) {}
+
   /** To be configured. */
   public AvroSerializer() {}
 
@@ -58,12 +65,22 @@ public final class AvroSerializer<T extends SpecificRecord> implements Serialize
       return null;
     }
     Schema schema = event.getSchema();
-    int id = registry().id(subject(topic), schema);
+    Target<T> target = last;
+    if (target == null || !target.topic().equals(topic) || !target.schema().equals(schema)) {
+      int id = registry().id(subject(topic), schema);
+      target =
+          new Target<>(
+              topic,
+              schema,
+              WireFormat.prefix(id),
+              new SpecificDatumWriter<>(schema, EventTypes.writing()));
+      last = target;
+    }
     ByteArrayOutputStream out = new ByteArrayOutputStream(512);
-    out.writeBytes(WireFormat.prefix(id));
+    out.writeBytes(target.prefix());
     try {
       BinaryEncoder encoder = EncoderFactory.get().directBinaryEncoder(out, null);
-      new SpecificDatumWriter<T>(schema, EventTypes.data()).write(event, encoder);
+      target.writer().write(event, encoder);
       encoder.flush();
     } catch (IOException e) {
       throw new UncheckedIOException(e);

@@ -19,6 +19,12 @@ public final class EventTypes {
           CancelEvent.class);
 
   private static final SpecificData DATA = newData();
+  private static final SpecificData WRITING = newData();
+
+  static {
+    // Generated classes bring coders of their own; those that read would go around Allowance.
+    WRITING.setCustomCoders(true);
+  }
 
   private EventTypes() {}
 
@@ -39,10 +45,15 @@ public final class EventTypes {
 
   /**
    * The data model of generated classes. The fast reader is off because it goes around the limits
-   * of {@link BoundedReader}.
+   * of {@link Allowance}.
    */
   static SpecificData data() {
     return DATA;
+  }
+
+  /** The same for writing, with the generated classes' own coders where they have any. */
+  static SpecificData writing() {
+    return WRITING;
   }
 
   private static SpecificData newData() {

@@ -24,6 +24,9 @@ final class Carried {
   private Carried() {}
 
   static List<Header> of(PromptRecord record) {
+    if (record.headers().isEmpty()) {
+      return List.of();
+    }
     List<Header> carried = trace(record);
     byte[] correlation = last(record.headers(), CORRELATION);
     if (correlation != null && correlation.length <= MOST_CORRELATION) {

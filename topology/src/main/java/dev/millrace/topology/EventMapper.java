@@ -29,7 +29,6 @@ import dev.millrace.schemas.PromptToolCall;
 import dev.millrace.schemas.PromptToolChoice;
 import dev.millrace.schemas.Source;
 import dev.millrace.schemas.ToolCallEvent;
-import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.HexFormat;
@@ -56,10 +55,12 @@ final class EventMapper {
   /**
    * A prompt event that the generator can be asked to answer.
    *
+   * @param hash of the id
    * @param deadline milliseconds since 1970, {@link Long#MAX_VALUE}: none
    */
   record Accepted(
       String id,
+      SeenIds.Hash hash,
       GenerateRequest request,
       boolean stream,
       long deadline,
@@ -112,6 +113,7 @@ final class EventMapper {
           "tenant has %d characters, at most %d are allowed"
               .formatted(event.getTenant().length(), LONGEST_ID));
     }
+    SeenIds.Hash hash = SeenIds.Hash.of(id);
     List<Tool> tools = new ArrayList<>();
     for (PromptTool tool : event.getTools()) {
       if (tool.getName().isBlank()) {
@@ -126,13 +128,14 @@ final class EventMapper {
             tools,
             toolChoice(event.getToolChoice(), tools),
             responseFormat(event.getResponseFormat()),
-            sampling(event.getSampling(), id),
+            sampling(event.getSampling(), hash),
             event.getReasoning(),
             event.getPrefill(),
             Scheduling.of(event.getPriority(), event.getTenant()),
             new int[0]);
     return new Accepted(
         id,
+        hash,
         request,
         event.getStream(),
         event.getDeadline() == null ? Long.MAX_VALUE : event.getDeadline().toEpochMilli(),
@@ -231,7 +234,7 @@ final class EventMapper {
     };
   }
 
-  private SamplingParams sampling(PromptSampling s, String id) {
+  private SamplingParams sampling(PromptSampling s, SeenIds.Hash id) {
     int maxTokens = s.getMaxTokens() == null ? defaults.maxTokens() : s.getMaxTokens();
     return new SamplingParams(
         or(s.getTemperature(), defaults.temperature()),
@@ -257,9 +260,8 @@ final class EventMapper {
    * The seed of a prompt that gives none: the first 53 bits of the SHA-256 of its id. A seed comes
    * back in the completion, and clients in JavaScript refuse a record with a larger number.
    */
-  static long seedOf(String id) {
-    return ByteBuffer.wrap(SeenIds.sha256().digest(id.getBytes(StandardCharsets.UTF_8))).getLong()
-        >>> 11;
+  static long seedOf(SeenIds.Hash id) {
+    return id.high() >>> 11;
   }
 
   /** The id of a tool call: the same on every attempt. */

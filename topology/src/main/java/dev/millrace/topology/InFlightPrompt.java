@@ -51,7 +51,10 @@ final class InFlightPrompt {
   /** What it asks for; null while it is unread. */
   EventMapper.@Nullable Accepted accepted;
 
-  /** What is told about it to tracing; null until this owner of the task has accepted it. */
+  /**
+   * What is told about it to tracing; null until this owner of the task has accepted it, and where
+   * nothing is recorded.
+   */
   Tracing.@Nullable PromptTrace trace;
 
   final Tokens tokens = new Tokens();

@@ -19,11 +19,24 @@ public final class Printable {
 
   /** The whole text without them. */
   public static String line(String text) {
+    for (int i = 0; i < text.length(); i++) {
+      if (breaks(text.charAt(i))) {
+        return without(text);
+      }
+    }
+    return text;
+  }
+
+  private static String without(String text) {
     StringBuilder out = new StringBuilder(text.length());
     for (int i = 0; i < text.length(); i++) {
       char c = text.charAt(i);
-      out.append(Character.isISOControl(c) || c == '\u2028' || c == '\u2029' ? ' ' : c);
+      out.append(breaks(c) ? ' ' : c);
     }
     return out.toString();
+  }
+
+  private static boolean breaks(char c) {
+    return Character.isISOControl(c) || c == '\u2028' || c == '\u2029';
   }
 }

@@ -167,11 +167,15 @@ final class PromptEndings {
         reason);
     services.metrics().deadLettered(reason);
     Tracing.PromptTrace trace = services.tracing().process(record, "");
-    trace.deadLetter(reason);
+    if (trace != null) {
+      trace.deadLetter(reason);
+    }
     Output letter = DeadLetters.of(record, null, reason, message, cause);
     sendLetter(record, letter);
     replies.refuse(record, letter.headers());
-    trace.end();
+    if (trace != null) {
+      trace.end();
+    }
   }
 
   /** Sends what a prompt came to under an earlier owner of the task. */
@@ -398,7 +402,8 @@ final class PromptEndings {
     }
     Outcome outcome = prompt.outcome;
     if (outcome != null && !outcome.answered().isEmpty()) {
-      task.seen.remember(outcome.answered());
+      EventMapper.Accepted accepted = prompt.accepted;
+      task.seen.remember(accepted == null ? SeenIds.Hash.of(outcome.answered()) : accepted.hash());
       task.seen.forgetCancel(outcome.answered());
     }
     task.forget(prompt);

@@ -190,7 +190,7 @@ final class PromptIntake {
           e);
       return;
     }
-    if (task.byId(accepted.id()) != null || task.seen.answered(accepted.id())) {
+    if (task.byId(accepted.id()) != null || task.seen.answered(accepted.hash())) {
       log.info("prompt {} was taken in before: it is answered once", Printable.of(accepted.id()));
       services.metrics().duplicates.increment();
       if (kept != null) {
@@ -284,7 +284,7 @@ final class PromptIntake {
       // Remembered as well: if the task moves before the engine lets go, its next owner must know.
       task.seen.rememberCancel(id, task.now());
       runs.endEarly(prompt, CompletionFinish.CANCELLED, task.now());
-    } else if (prompt == null && !id.isEmpty() && !task.seen.answered(id)) {
+    } else if (prompt == null && !id.isEmpty() && !task.seen.answered(SeenIds.Hash.of(id))) {
       task.seen.rememberCancel(id, task.now());
     }
     return true;

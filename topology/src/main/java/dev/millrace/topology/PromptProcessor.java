@@ -255,7 +255,8 @@ final class PromptProcessor implements Processor<byte[], byte[], byte[], byte[]>
         if (outcome == null) {
           continue;
         }
-        if (!outcome.answered().isEmpty() && task.seen.answered(outcome.answered())) {
+        if (!outcome.answered().isEmpty()
+            && task.seen.answered(SeenIds.Hash.of(outcome.answered()))) {
           // It was being deleted: its outcome is durable.
           endings.discard(prompt);
         } else {

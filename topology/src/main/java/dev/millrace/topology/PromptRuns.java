@@ -10,6 +10,7 @@ import dev.millrace.inference.api.TraceOnly;
 import dev.millrace.schemas.CompletionFinish;
 import dev.millrace.topology.DeadLetters.Reason;
 import dev.millrace.topology.InFlightPrompt.State;
+import java.util.ArrayList;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Queue;
@@ -269,10 +270,12 @@ final class PromptRuns {
   void allowMore() {
     for (InFlightPrompt prompt : task.prompts.values()) {
       Generator.Generation generation = prompt.generation;
-      int most = mostTokens(prompt);
-      if (prompt.state == State.RUNNING && generation != null && most > prompt.allowed) {
-        prompt.allowed = most;
-        generation.allow(most);
+      if (prompt.state == State.RUNNING && generation != null) {
+        int most = mostTokens(prompt);
+        if (most > prompt.allowed) {
+          prompt.allowed = most;
+          generation.allow(most);
+        }
       }
     }
   }
@@ -336,7 +339,9 @@ final class PromptRuns {
         // They are sent with the answer, of which they are a part: so each is sent once.
       }
       case Done done -> {
-        chunked.remove(prompt);
+        if (prompt.accepted().stream()) {
+          chunked.remove(prompt);
+        }
         if (prompt.trace != null) {
           prompt.trace.generated(done, services.mapper().model());
         }
@@ -483,8 +488,14 @@ final class PromptRuns {
       return;
     }
     long risked = 0;
-    for (InFlightPrompt prompt : List.copyOf(task.prompts.values())) {
-      risked += prompt.state == State.SENT ? 0 : prompt.tokens.atRisk(task.commits());
+    List<InFlightPrompt> open = new ArrayList<>();
+    for (InFlightPrompt prompt : task.prompts.values()) {
+      if (prompt.state != State.SENT) {
+        risked += prompt.tokens.atRisk(task.commits());
+        open.add(prompt);
+      }
+    }
+    for (InFlightPrompt prompt : open) {
       if (prompt.accepted != null && prompt.state != State.SENT) {
         endings.contain(prompt, () -> scan(prompt, now));
       }

@@ -55,7 +55,11 @@ final class Quarantine {
 
   /** A prompt is under no suspicion, or the engine has it no more; nothing happens otherwise. */
   synchronized void leave(InFlightPrompt prompt) {
-    suspects.remove(prompt);
-    watched.remove(prompt);
+    // Nearly always there are none: then it needs no hash code, which costs more than all else
+    // here.
+    if (!suspects.isEmpty() || !watched.isEmpty()) {
+      suspects.remove(prompt);
+      watched.remove(prompt);
+    }
   }
 }

@@ -29,7 +29,15 @@ import org.apache.kafka.streams.state.KeyValueStore;
  */
 final class SeenIds {
   /** The first 128 bits of an id's SHA-256. */
-  record Hash(long high, long low) {}
+  record Hash(long high, long low) {
+    static Hash of(String id) {
+      ByteBuffer bytes = ByteBuffer.wrap(sha256().digest(id.getBytes(StandardCharsets.UTF_8)));
+      return new Hash(bytes.getLong(), bytes.getLong());
+    }
+  }
+
+  /** Never fed: others are copied from it. */
+  private static final MessageDigest SHA_256 = newSha256();
 
   private static final byte PAGE = 'P';
   private static final byte CANCEL = 'C';
@@ -54,7 +62,6 @@ final class SeenIds {
   private final KeyValueStore<Bytes, byte[]> store;
   private final Duration retention;
   private final int maxIds;
-  private final MessageDigest digest = sha256();
   private final Set<Hash> answered = new HashSet<>();
   private final ArrayDeque<Page> pages = new ArrayDeque<>();
 
@@ -116,24 +123,18 @@ final class SeenIds {
     pages.add(new Page(entry.key, time, ids));
   }
 
-  Hash hash(String id) {
-    ByteBuffer bytes = ByteBuffer.wrap(digest.digest(id.getBytes(StandardCharsets.UTF_8)));
-    return new Hash(bytes.getLong(), bytes.getLong());
-  }
-
   /** Whether a prompt with this id was answered within the retention time. */
-  boolean answered(String id) {
-    return answered.contains(hash(id));
+  boolean answered(Hash id) {
+    return answered.contains(id);
   }
 
   /**
    * Remembers an answered id. Only for prompts whose answer is known to be durable, or goes into
    * the same transaction: a replayed prompt must not be taken for a duplicate of itself.
    */
-  void remember(String id) {
-    Hash hash = hash(id);
-    if (maxIds > 0 && answered.add(hash)) {
-      pending.add(hash);
+  void remember(Hash id) {
+    if (maxIds > 0 && answered.add(id)) {
+      pending.add(id);
     }
   }
 
@@ -184,7 +185,7 @@ final class SeenIds {
 
   /** Remembers that a prompt which has not come yet is to be cancelled when it does. */
   void rememberCancel(String id, long now) {
-    Hash hash = hash(id);
+    Hash hash = Hash.of(id);
     // Taken out first, so that it goes to the end.
     cancels.remove(hash);
     cancels.put(hash, now);
@@ -240,7 +241,7 @@ final class SeenIds {
 
   /** Whether this prompt is to be cancelled. */
   boolean cancelled(String id) {
-    return !cancels.isEmpty() && cancels.containsKey(hash(id));
+    return !cancels.isEmpty() && cancels.containsKey(Hash.of(id));
   }
 
   /**
@@ -250,7 +251,7 @@ final class SeenIds {
    */
   void forgetCancel(String id) {
     if (!cancels.isEmpty()) {
-      Hash hash = hash(id);
+      Hash hash = Hash.of(id);
       if (cancels.remove(hash) != null) {
         store.delete(cancelKey(hash));
       }
@@ -280,6 +281,15 @@ final class SeenIds {
   }
 
   static MessageDigest sha256() {
+    try {
+      // Looking the algorithm up takes longer than a short text's digest.
+      return (MessageDigest) SHA_256.clone();
+    } catch (CloneNotSupportedException e) {
+      throw new IllegalStateException("this Java's SHA-256 cannot be copied", e);
+    }
+  }
+
+  private static MessageDigest newSha256() {
     try {
       return MessageDigest.getInstance("SHA-256");
     } catch (NoSuchAlgorithmException e) {

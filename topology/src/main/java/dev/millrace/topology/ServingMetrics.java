@@ -12,6 +12,7 @@ import io.micrometer.core.instrument.Tags;
 import io.micrometer.core.instrument.Timer;
 import java.time.Duration;
 import java.util.Arrays;
+import java.util.concurrent.TimeUnit;
 import java.util.function.Supplier;
 import java.util.function.ToDoubleFunction;
 
@@ -177,17 +178,16 @@ final class ServingMetrics {
   /** A first token, so long after the prompt was given to the engine. */
   void firstToken(long nanos) {
     for (Timer timer : firstToken) {
-      timer.record(Duration.ofNanos(nanos));
+      timer.record(nanos, TimeUnit.NANOSECONDS);
     }
   }
 
   /** So many tokens more, each so long after the one before it. */
   void tokens(int count, long nanosEach) {
     generationTokens.increment(count);
-    Duration each = Duration.ofNanos(nanosEach);
     for (int i = 0; i < count; i++) {
       for (Timer timer : betweenTokens) {
-        timer.record(each);
+        timer.record(nanosEach, TimeUnit.NANOSECONDS);
       }
     }
   }
@@ -205,17 +205,16 @@ final class ServingMetrics {
     promptTokens.increment(usage.prompt());
     cacheQueries.increment(usage.prompt());
     cacheHits.increment(usage.cached());
-    endToEnd.record(Duration.ofMillis(millis));
-    requests.record(Duration.ofMillis(millis));
-    queued.record(Duration.ofNanos(timings.queued()));
+    endToEnd.record(millis, TimeUnit.MILLISECONDS);
+    requests.record(millis, TimeUnit.MILLISECONDS);
+    queued.record(timings.queued(), TimeUnit.NANOSECONDS);
     input.record(usage.prompt());
     output.record(usage.completion());
     // The time is that of this attempt, and so must be the tokens.
     if (timings.firstToken() > 0 && usage.generated() > 1) {
-      Duration mean =
-          Duration.ofNanos((timings.total() - timings.firstToken()) / (usage.generated() - 1));
-      perToken.record(mean);
-      perOutputToken.record(mean);
+      long mean = (timings.total() - timings.firstToken()) / (usage.generated() - 1);
+      perToken.record(mean, TimeUnit.NANOSECONDS);
+      perOutputToken.record(mean, TimeUnit.NANOSECONDS);
     }
   }
 }

@@ -12,6 +12,7 @@ import io.opentelemetry.api.trace.SpanBuilder;
 import io.opentelemetry.api.trace.SpanKind;
 import io.opentelemetry.api.trace.StatusCode;
 import io.opentelemetry.api.trace.Tracer;
+import io.opentelemetry.api.trace.TracerProvider;
 import io.opentelemetry.context.Context;
 import io.opentelemetry.context.propagation.TextMapGetter;
 import io.opentelemetry.context.propagation.TextMapPropagator;
@@ -57,6 +58,10 @@ final class Tracing {
 
   private final Tracer tracer;
   private final TextMapPropagator propagator;
+
+  /** Whether there is nobody to tell. */
+  private final boolean off;
+
   private final String group;
 
   /**
@@ -66,10 +71,16 @@ final class Tracing {
     this.tracer = telemetry.getTracer("dev.millrace");
     this.propagator = telemetry.getPropagators().getTextMapPropagator();
     this.group = group;
+    this.off =
+        tracer == TracerProvider.noop().get("dev.millrace")
+            && propagator == TextMapPropagator.noop();
   }
 
-  /** A prompt is being answered, by this owner of its task. */
-  PromptTrace process(PromptRecord record, String id) {
+  /** A prompt is being answered, by this owner of its task; null where nothing is recorded. */
+  @Nullable PromptTrace process(PromptRecord record, String id) {
+    if (off) {
+      return null;
+    }
     Context parent = propagator.extract(Context.root(), Carried.trace(record), READ);
     SpanBuilder span =
         tracer

@@ -102,7 +102,7 @@ class EventMapperTest {
     assertThat(request.sampling().topK()).isEqualTo(40);
     assertThat(request.sampling().maxTokens()).isEqualTo(77);
     assertThat(request.sampling().logprobs()).isEqualTo(-1);
-    assertThat(request.sampling().seed()).isEqualTo(EventMapper.seedOf("p"));
+    assertThat(request.sampling().seed()).isEqualTo(EventMapper.seedOf(SeenIds.Hash.of("p")));
     assertThat(request.reasoning()).isNull();
   }
 

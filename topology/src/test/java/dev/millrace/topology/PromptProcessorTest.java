@@ -49,7 +49,7 @@ class PromptProcessorTest {
     assertThat(completion.getFinishReason()).isEqualTo(CompletionFinish.STOP);
     assertThat(completion.getAttempt()).isEqualTo(1);
     assertThat(completion.getModel()).isEqualTo(ScriptedGenerator.MODEL);
-    assertThat(completion.getSeed()).isEqualTo(EventMapper.seedOf("p1"));
+    assertThat(completion.getSeed()).isEqualTo(EventMapper.seedOf(SeenIds.Hash.of("p1")));
     assertThat(completion.getMetadata()).containsEntry("tenant", "a");
     assertThat(completion.getSource().getTopic()).isEqualTo("millrace.prompts");
     assertThat(completion.getSource().getOffset()).isZero();
@@ -158,7 +158,8 @@ class PromptProcessorTest {
       Submission resumed = next.generator.last();
       assertThat(resumed.request.id()).isEqualTo("p1");
       assertThat(resumed.request.resume()).containsExactly(1, 200, 70_000);
-      assertThat(resumed.request.sampling().seed()).isEqualTo(EventMapper.seedOf("p1"));
+      assertThat(resumed.request.sampling().seed())
+          .isEqualTo(EventMapper.seedOf(SeenIds.Hash.of("p1")));
       resumed.done("abcd");
       next.tick();
       CompletionEvent completion = next.completions().getFirst().value();

@@ -6,6 +6,7 @@ import static org.assertj.core.api.Assertions.tuple;
 
 import dev.millrace.inference.api.GenerateEvent.Failure;
 import dev.millrace.inference.api.GenerateEvent.ToolCall;
+import io.opentelemetry.api.OpenTelemetry;
 import io.opentelemetry.api.common.AttributeKey;
 import io.opentelemetry.api.trace.SpanKind;
 import io.opentelemetry.api.trace.StatusCode;
@@ -86,6 +87,13 @@ class TracingTest {
             });
       }
     }
+  }
+
+  @Test
+  void shouldKeepNothingOfAPromptWithoutAnSdk() {
+    PromptRecord record = new PromptRecord("t", 0, 0, 0, 0, null, List.of(), new byte[0]);
+    assertThat(new Tracing(OpenTelemetry.noop(), "g").process(record, "p1")).isNull();
+    assertThat(new Tracing(sdk.getOpenTelemetry(), "g").process(record, "p1")).isNotNull();
   }
 
   @Test
