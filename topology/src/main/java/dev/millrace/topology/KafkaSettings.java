@@ -22,6 +22,13 @@ final class KafkaSettings {
 
   private static final int LINGER_MS = 5;
 
+  /**
+   * A commit retires many prompts at once, and a task takes many records in a row: in Kafka's own
+   * 16 KiB that makes several batches for each partition, and what a batch costs, here and at the
+   * broker, hardly depends on its size.
+   */
+  private static final int BATCH_BYTES = 64 * 1024;
+
   /** Bounds what is read after the gate closed. */
   private static final int BUFFERED_RECORDS = 64;
 
@@ -47,6 +54,7 @@ final class KafkaSettings {
     p.put(StreamsConfig.REPLICATION_FACTOR_CONFIG, (int) config.replicationFactor());
     consumer(p, given, ConsumerConfig.MAX_POLL_RECORDS_CONFIG, BUFFERED_RECORDS);
     producer(p, given, ProducerConfig.LINGER_MS_CONFIG, LINGER_MS);
+    producer(p, given, ProducerConfig.BATCH_SIZE_CONFIG, BATCH_BYTES);
     producer(
         p,
         given,

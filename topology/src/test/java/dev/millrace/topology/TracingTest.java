@@ -91,7 +91,7 @@ class TracingTest {
 
   @Test
   void shouldKeepNothingOfAPromptWithoutAnSdk() {
-    PromptRecord record = new PromptRecord("t", 0, 0, 0, 0, null, List.of(), new byte[0]);
+    PromptRecord record = new PromptRecord("t", 0, 0, 0, 0, new byte[0], List.of(), new byte[0]);
     assertThat(new Tracing(OpenTelemetry.noop(), "g").process(record, "p1")).isNull();
     assertThat(new Tracing(sdk.getOpenTelemetry(), "g").process(record, "p1")).isNotNull();
   }

@@ -190,7 +190,10 @@ class WorkerConfigTest {
     assertThat(KafkaSettings.of(with("kafka.consumer.max.poll.records", "7")))
         .doesNotContainKey("main.consumer.max.poll.records");
     assertThat(KafkaSettings.of(with("kafka.linger.ms", "0")))
-        .doesNotContainKey("producer.linger.ms");
+        .doesNotContainKey("producer.linger.ms")
+        .containsEntry("producer.batch.size", 65536);
+    assertThat(KafkaSettings.of(with("kafka.producer.batch.size", "16384")))
+        .containsEntry("producer.batch.size", "16384");
   }
 
   @Test
