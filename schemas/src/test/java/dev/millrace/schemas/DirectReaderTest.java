@@ -126,9 +126,10 @@ class DirectReaderTest {
     Schema messages = PROMPT.getField("messages").schema();
     Schema metadata = PROMPT.getField("metadata").schema();
     Schema stop = PromptSampling.getClassSchema().getField("stop").schema();
-    assertTooMany(messages, 1 << 20, 5);
-    assertTooMany(metadata, 1 << 20, 2);
-    assertTooMany(stop, 8 << 20, 1);
+    // So many that each kind of part counts: without one of them it would fit.
+    assertTooMany(messages, 400_000, 5);
+    assertTooMany(metadata, 350_000, 2);
+    assertTooMany(stop, 900_000, 1);
   }
 
   /** So many items of so many zeros. */
