@@ -6,6 +6,7 @@
 
 #include "attention.cuh"
 #include "fp8.cuh"
+#include "overlap.cuh"
 
 // What a warp of a decode holds of 16 rows. Keys and values go from shared memory to registers as
 // they are, four numbers a thread where the matrix units want two and two, so which number of a
@@ -186,6 +187,44 @@ __device__ void prefill(bf16 *memory, const bf16 *q, const e4m3 *keys, const e4m
     if (real1) {
       *reinterpret_cast<uint32_t *>(out + at1 * out_stride + head1 * D + column) =
           pack(rows.out[n][2] * share1, rows.out[n][3] * share1);
+    }
+  }
+}
+
+// For prefill that reads halves, of attention_sm90.cu.
+
+// Of a thread of widen_blocks: what it has under way, each eight numbers, so that a warp reads and
+// writes without gaps.
+constexpr int WIDEN_THREADS = 256;
+constexpr int WIDEN_EACH = 8;
+
+// Block x of the wide keys and values becomes block from[x] of the cache's: y is 0 for keys, 1 for
+// values. eights: of numbers of a block.
+extern "C" __global__ void __launch_bounds__(WIDEN_THREADS)
+    widen_blocks(const uint2 *keys, const uint2 *values, uint4 *wide_keys, uint4 *wide_values,
+                const int *from, int eights) {
+  admit_next();
+  await_previous();
+  const uint2 *in =
+      (blockIdx.y == 0 ? keys : values) + static_cast<size_t>(from[blockIdx.x]) * eights;
+  uint4 *out =
+      (blockIdx.y == 0 ? wide_keys : wide_values) + static_cast<size_t>(blockIdx.x) * eights;
+  for (int first = threadIdx.x; first < eights; first += WIDEN_THREADS * WIDEN_EACH) {
+    uint2 raw[WIDEN_EACH];
+#pragma unroll
+    for (int i = 0; i < WIDEN_EACH; i++) {
+      int at = first + i * WIDEN_THREADS;
+      if (at < eights) {
+        raw[i] = in[at];
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < WIDEN_EACH; i++) {
+      int at = first + i * WIDEN_THREADS;
+      if (at < eights) {
+        out[at] = make_uint4(halves(raw[i].x), halves(raw[i].x >> 16), halves(raw[i].y),
+                             halves(raw[i].y >> 16));
+      }
     }
   }
 }

@@ -8,9 +8,15 @@
 //
 // A row's result does not depend on which rows are beside it: tiles of keys begin at multiples of
 // KEYS, and positions that a row does not see change neither its sum nor its values by a bit.
+//
+// Keys and values of e4m3 become halves either on the way, by warps of each block, or all at once
+// before, in memory that the copy engine then reads (widen_blocks of attention_fp8.cu), which pays
+// where many rows read them. What is multiplied and in which order is the same, so results are too,
+// to the bit.
 
 #include "attention.cuh"
 #include "fp8.cuh"
+#include "overlap.cuh"
 #include "wgmma.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
@@ -93,11 +99,13 @@ struct Stage {
   }
 };
 
-// Brings bf16: the copy engine does, a block of the cache at a time, for one warp.
-template <int D>
+// Brings what needs no change: the copy engine does, a block of the cache at a time, for one warp.
+// WIDENED: halves that widen_blocks made, where a sequence's blocks follow one another from blocks[0]
+// on; else bf16 of the cache.
+template <int D, bool WIDENED>
 struct Engine {
   static constexpr int WARPS = 1;
-  static constexpr bool HALF = false;
+  static constexpr bool HALF = WIDENED;
   static constexpr int OWN_REGISTERS = 24;
   static constexpr int ROWS_REGISTERS = 240;
   const TensorMap &keys;
@@ -115,7 +123,9 @@ struct Engine {
       // In eights of rows; what lies outside of the tensor comes as zeros.
       int at = -(BLOCK_TOKENS / 8);
       if (position < tile.end) {
-        at = (tile.blocks[position / BLOCK_TOKENS] * kv_heads + tile.kv_head) * (BLOCK_TOKENS / 8);
+        int index = position / BLOCK_TOKENS;
+        int block = WIDENED ? tile.blocks[0] + index : tile.blocks[index];
+        at = (block * kv_heads + tile.kv_head) * (BLOCK_TOKENS / 8);
       }
       copy_box(to + threadIdx.x * BLOCK_BYTES, map, at, here);
     }
@@ -503,7 +513,7 @@ __device__ __forceinline__ void prefill(uint8_t *shared, const Source &source,
   }
 }
 
-// Block x: KV head x % kv_heads of tile x / kv_heads.
+// Block x: KV head x % kv_heads of tile x / kv_heads. one: first_block has one column.
 #define HEAD_DIM(D)                                                                               \
   extern "C" __global__ void __launch_bounds__(PREFILL_THREADS, 1) prefill_sm90_##D(              \
       const __grid_constant__ TensorMap keys, const __grid_constant__ TensorMap values,           \
@@ -513,8 +523,20 @@ __device__ __forceinline__ void prefill(uint8_t *shared, const Source &source,
     extern __shared__ __align__(1024) uint8_t shared[];                                           \
     QueryTile tile(blockIdx.x / kv_heads, blockIdx.x % kv_heads, group, query_start,              \
                    context_length, block_table, tile_sequence, tile_token, max_blocks);           \
-    prefill<D>(shared, Engine<D>{keys, values}, tile, kv_heads, q, out, q_stride, out_stride,     \
-               scale, 1.0f);                                                                      \
+    prefill<D>(shared, Engine<D, false>{keys, values}, tile, kv_heads, q, out, q_stride,          \
+               out_stride, scale, 1.0f);                                                          \
+  }                                                                                               \
+  extern "C" __global__ void __launch_bounds__(PREFILL_THREADS, 1) prefill_widened_sm90_##D(      \
+      const __grid_constant__ TensorMap keys, const __grid_constant__ TensorMap values,           \
+      const bf16 *q, bf16 *out, const int *query_start, const int *context_length,                \
+      const int *first_block, const int *tile_sequence, const int *tile_token, int one,           \
+      int kv_heads, int group, int q_stride, int out_stride, float scale, float factor) {         \
+    await_previous();                                                                             \
+    extern __shared__ __align__(1024) uint8_t shared[];                                           \
+    QueryTile tile(blockIdx.x / kv_heads, blockIdx.x % kv_heads, group, query_start,              \
+                   context_length, first_block, tile_sequence, tile_token, one);                  \
+    prefill<D>(shared, Engine<D, true>{keys, values}, tile, kv_heads, q, out, q_stride,           \
+               out_stride, scale, factor);                                                        \
   }                                                                                               \
   extern "C" __global__ void __launch_bounds__(PREFILL_THREADS, 1) prefill_fp8_sm90_##D(          \
       const e4m3 *keys, const e4m3 *values, const bf16 *q, bf16 *out, const int *query_start,     \

@@ -32,6 +32,8 @@ public final class AttentionKernels implements AutoCloseable {
 
   private static final int PART_BYTES = 16;
 
+  private static final int EIGHT = 8;
+  private static final int WIDEN_THREADS = 256;
   private static final int ANGLE_THREADS = 256;
   private static final int STORE_THREADS = 256;
 
@@ -42,6 +44,7 @@ public final class AttentionKernels implements AutoCloseable {
   private final KernelModule.Kernel angles = rope.overlapping("rope_angles");
   private final KernelModule.Kernel ropeStore = rope.overlapping("rope_store");
   private final KernelModule.Kernel ropeStoreFp8 = rope.overlapping("rope_store_fp8");
+  private final KernelModule.Kernel widen = attentionFp8.overlapping("widen_blocks");
   private final KernelModule.Kernel merge = attention.kernel("merge");
   private final Map<Integer, KernelModule.Kernel> prefill = new HashMap<>();
   private final Map<Integer, KernelModule.Kernel> decode = new HashMap<>();
@@ -103,6 +106,16 @@ public final class AttentionKernels implements AutoCloseable {
    * tile.
    */
   public record Tiles(long sequence, long token, int count) {}
+
+  /**
+   * Blocks of an FP8 cache as halves, for tiles that read those instead.
+   *
+   * @param keys room for the keys of count blocks, twice as large as in the cache
+   * @param values likewise
+   * @param blocks int [count]: which blocks of the cache; a sequence's follow one another
+   * @param first int [sequences]: the index there of a sequence's first, if it has tiles here
+   */
+  public record Widened(long keys, long values, long blocks, int count, long first, Tiles tiles) {}
 
   /**
    * Stretches of context of sequences with one query token, each int [count]: of which sequence,
@@ -216,6 +229,23 @@ public final class AttentionKernels implements AutoCloseable {
         PREFILL_WARPS * WARP,
         prefillShared(layer.headDim, layer.bytes()),
         stream);
+  }
+
+  /** Whether this card has kernels that read widened FP8 keys and values of such heads. */
+  public boolean widens(int headDim) {
+    return hopper.widens(headDim);
+  }
+
+  /**
+   * As {@link #prefill}, over an FP8 cache, of blocks that are widened first: the same to the bit.
+   * Only where {@link #widens}.
+   */
+  public void prefillWidened(
+      Rows q, Rows out, Layer layer, Sequences sequences, Widened wide, Stream stream) {
+    widen.with(layer.keys).with(layer.values).with(wide.keys).with(wide.values);
+    widen.with(wide.blocks).with(layer.kvHeads * BLOCK_TOKENS * layer.headDim / EIGHT);
+    widen.launch(wide.count, 2, WIDEN_THREADS, 0, stream);
+    hopper.launchWidened(q, out, layer, sequences, wide, stream);
   }
 
   /** Attention of sequences with one query token; those of several items leave them to merge. */

@@ -22,6 +22,7 @@ final class HopperPrefill implements AutoCloseable {
   private final KernelModule module = KernelModule.load("attention_sm90");
   private final Map<Integer, KernelModule.Kernel> bf16 = new HashMap<>();
   private final Map<Integer, KernelModule.Kernel> fp8 = new HashMap<>();
+  private final Map<Integer, KernelModule.Kernel> widened = new HashMap<>();
   private final @Nullable TensorMaps maps;
 
   HopperPrefill() {
@@ -30,6 +31,7 @@ final class HopperPrefill implements AutoCloseable {
       if (kernel != null) {
         bf16.put(headDim, kernel);
         fp8.put(headDim, module.kernel("prefill_fp8_sm90_" + headDim));
+        widened.put(headDim, module.overlapping("prefill_widened_sm90_" + headDim));
       }
     }
     this.maps = bf16.isEmpty() ? null : new TensorMaps(Driver.natives());
@@ -54,6 +56,18 @@ final class HopperPrefill implements AutoCloseable {
     } else {
       kernel.with(layer.keys()).with(layer.values());
     }
+    launch(kernel, q, out, layer, sequences, tiles, stream);
+    return true;
+  }
+
+  private static void launch(
+      KernelModule.Kernel kernel,
+      Rows q,
+      Rows out,
+      AttentionKernels.Layer layer,
+      AttentionKernels.Sequences sequences,
+      AttentionKernels.Tiles tiles,
+      Stream stream) {
     kernel.with(q.address()).with(out.address());
     AttentionKernels.sequences(kernel, sequences).with(tiles.sequence()).with(tiles.token());
     AttentionKernels.shape(kernel, sequences, layer, q, out);
@@ -63,7 +77,30 @@ final class HopperPrefill implements AutoCloseable {
         WARPGROUPS * WARPGROUP,
         shared(layer.headDim()),
         stream);
-    return true;
+  }
+
+  boolean widens(int headDim) {
+    return widened.containsKey(headDim);
+  }
+
+  /** Launches it over blocks that were widened before; only where {@link #widens}. */
+  void launchWidened(
+      Rows q,
+      Rows out,
+      AttentionKernels.Layer layer,
+      AttentionKernels.Sequences sequences,
+      AttentionKernels.Widened wide,
+      Stream stream) {
+    KernelModule.Kernel kernel = widened.get(layer.headDim());
+    if (kernel == null || maps == null || layer.fp8() == null) {
+      throw new IllegalArgumentException("this card has no kernel for widened " + layer);
+    }
+    kernel.with(maps.of(wide.keys(), layer.headDim()));
+    kernel.with(maps.of(wide.values(), layer.headDim()));
+    AttentionKernels.Sequences placed =
+        new AttentionKernels.Sequences(
+            sequences.queryStart(), sequences.contextLength(), wide.first(), 1);
+    launch(kernel, q, out, layer, placed, wide.tiles(), stream);
   }
 
   /** Bytes of shared memory: queries, tiles of keys and of values, and their barriers. */

@@ -58,9 +58,9 @@ final class TensorMaps {
   }
 
   /**
-   * Of bfloat16 rows of a head each, which follow one another: a block of the cache at a time, to
-   * boxes of shared memory as wgmma.cuh has them. The last of its four dimensions is eights of
-   * rows.
+   * Of rows of a head each, of bfloat16 or halves, which follow one another: a block of the cache
+   * at a time, to boxes of shared memory as wgmma.cuh has them. The last of its four dimensions is
+   * eights of rows.
    *
    * @param headDim a multiple of 64
    */

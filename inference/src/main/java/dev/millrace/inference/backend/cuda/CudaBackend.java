@@ -13,6 +13,7 @@ import dev.millrace.inference.backend.Tensor;
 import dev.millrace.inference.backend.Weight;
 import dev.millrace.inference.backend.cuda.CudaTensor.Type;
 import dev.millrace.inference.checkpoint.InvalidCheckpointException;
+import dev.millrace.inference.checkpoint.ModelConfig;
 import dev.millrace.inference.checkpoint.WeightData;
 import dev.millrace.inference.checkpoint.WeightFormat;
 import dev.millrace.inference.engine.Batch;
@@ -87,6 +88,8 @@ public final class CudaBackend implements Backend {
   private final Scratch sin;
   private final Scratch partialValues;
   private final Scratch partialWeights;
+  private final Widening widening = new Widening();
+  private final Scratch widened;
 
   private record Turn(StepBuffer buffer, Event sampled) {}
 
@@ -162,6 +165,7 @@ public final class CudaBackend implements Backend {
       this.sin = new Scratch(memory, "the sines of a step");
       this.partialValues = new Scratch(memory, "parts of attention");
       this.partialWeights = new Scratch(memory, "weights of parts of attention");
+      this.widened = new Scratch(memory, "keys and values widened for prefill");
       for (int i = 0; i < TURNS; i++) {
         turns.add(new Turn(own(new StepBuffer(memory, stream)), own(Event.blocking())));
       }
@@ -206,6 +210,16 @@ public final class CudaBackend implements Backend {
     sin.of((long) tokens * headDim / 2 * Float.BYTES);
     partials(AttentionPlan.mostItems(sequences, multiprocessors), heads, headDim);
     fp8.reserve(tokens);
+  }
+
+  /** Takes what prefill over an FP8 cache needs beside that, where this GPU has kernels for it. */
+  void reserveWidening(int tokens, ModelConfig config) {
+    if (attentions.widens(config.headDim())) {
+      widening.limit(
+          Widening.bytes(
+              tokens, config.maxContext(), config.heads(), config.kvHeads(), config.headDim()));
+      widened.of(widening.most());
+    }
   }
 
   /**
@@ -666,12 +680,18 @@ public final class CudaBackend implements Backend {
                 l.kvHeads(),
                 n -> {
                   plan.plan(s.batch(), heads / n, n, multiprocessors);
-                  return CudaStep.Attention.send(plan, s.buffer());
+                  boolean widens = l.fp8() != null && attentions.widens(kv.headDim());
+                  widening.plan(s.batch(), plan, heads / n, widens ? kv.blockNumbers(n) : 0);
+                  return CudaStep.Attention.send(
+                      plan, widening.send(s.buffer(), widened), s.buffer());
                 });
     Rows queries = halves(q).asRows();
     Rows results = halves(out instanceof CudaInput input ? input.room() : out).asRows();
     if (a.tiles().count() > 0) {
       attentions.prefill(queries, results, l, s.arrays.sequences(), a.tiles(), stream);
+    }
+    if (a.widened() != null) {
+      attentions.prefillWidened(queries, results, l, s.arrays.sequences(), a.widened(), stream);
     }
     if (a.items().count() > 0) {
       AttentionKernels.Partials partials =

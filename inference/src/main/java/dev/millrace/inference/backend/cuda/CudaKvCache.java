@@ -86,6 +86,11 @@ final class CudaKvCache implements KvCache {
     return (long) heads * headDim * bytes(format) * BLOCK * blocks;
   }
 
+  /** Numbers of the keys of a block in a layer of so many KV heads. */
+  long blockNumbers(int kvHeads) {
+    return (long) kvHeads * headDim * BLOCK;
+  }
+
   AttentionKernels.Layer layer(int layer, int heads) {
     KvScale scale = scales.get(layer);
     return new AttentionKernels.Layer(

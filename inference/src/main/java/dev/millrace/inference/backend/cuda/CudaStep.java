@@ -37,16 +37,25 @@ final class CudaStep implements Step {
       AttentionKernels.Sequences sequences,
       Map<Integer, Attention> attention) {}
 
-  /** Where a plan's arrays are. */
+  /**
+   * Where a plan's arrays are.
+   *
+   * @param widened tiles beside the others, which read a cache that is widened before; or null
+   */
   record Attention(
-      AttentionKernels.Tiles tiles, AttentionKernels.Items items, AttentionKernels.Merges merges) {
-    static Attention send(AttentionPlan plan, StepBuffer buffer) {
+      AttentionKernels.Tiles tiles,
+      AttentionKernels.@Nullable Widened widened,
+      AttentionKernels.Items items,
+      AttentionKernels.Merges merges) {
+    static Attention send(
+        AttentionPlan plan, AttentionKernels.@Nullable Widened widened, StepBuffer buffer) {
       Attention sent =
           new Attention(
               new AttentionKernels.Tiles(
                   put(plan.tileSequence, buffer),
                   put(plan.tileToken, buffer),
                   plan.tileSequence.count),
+              widened,
               new AttentionKernels.Items(
                   put(plan.itemSequence, buffer),
                   put(plan.itemFrom, buffer),
@@ -61,7 +70,7 @@ final class CudaStep implements Step {
       return sent;
     }
 
-    private static long put(AttentionPlan.Ints ints, StepBuffer buffer) {
+    static long put(AttentionPlan.Ints ints, StepBuffer buffer) {
       return buffer.put(ints.values, ints.count);
     }
   }

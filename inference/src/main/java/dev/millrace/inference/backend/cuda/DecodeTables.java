@@ -126,6 +126,7 @@ final class DecodeTables {
           new CudaStep.Attention(
               new AttentionKernels.Tiles(
                   at(plan.tileSequence), at(plan.tileToken), plan.room.tiles),
+              null,
               new AttentionKernels.Items(
                   at(plan.itemSequence), at(plan.itemFrom), at(plan.itemTo), plan.room.items),
               new AttentionKernels.Merges(

@@ -3,6 +3,8 @@ package dev.millrace.inference.backend.cuda;
 import dev.millrace.inference.api.SamplingParams;
 import dev.millrace.inference.backend.Gauge;
 import dev.millrace.inference.backend.KvCache;
+import dev.millrace.inference.backend.KvFormat;
+import dev.millrace.inference.backend.KvScale;
 import dev.millrace.inference.backend.Rotary;
 import dev.millrace.inference.backend.Step;
 import dev.millrace.inference.backend.Tensor;
@@ -42,10 +44,15 @@ public final class CudaBenchmark {
   private final double flops = gauge.flopsPerSecond(WeightFormat.BF16);
   private final List<String> lines = new ArrayList<>();
 
+  /** Times all, or with the argument {@code prefill} that alone. */
   public static void main(String[] args) {
     CudaBenchmark benchmark = new CudaBenchmark();
     try {
-      benchmark.run();
+      if (args.length > 0 && args[0].equals("prefill")) {
+        benchmark.prefills();
+      } else {
+        benchmark.run();
+      }
     } finally {
       benchmark.lines.forEach(System.out::println);
       benchmark.backend.close();
@@ -61,9 +68,7 @@ public final class CudaBenchmark {
     for (int[] shape : new int[][] {{1, 1024}, {1, 32_768}, {32, 1024}, {256, 1024}, {512, 512}}) {
       decode(shape[0], shape[1]);
     }
-    for (int[] shape : new int[][] {{4, 512}, {1, 2048}, {1, 8192}}) {
-      prefill(shape[0], shape[1]);
-    }
+    prefills();
     for (int rows : new int[] {1, 64, 256}) {
       sampling(rows, SamplingParams.greedy(4), "greedy");
       sampling(rows, params(0.7f, 1, 0), "temperature");
@@ -123,44 +128,102 @@ public final class CudaBenchmark {
   }
 
   private void decode(int sequences, int context) {
-    attention("decode, %d x %d".formatted(sequences, context), batch(sequences, 1, context), false);
+    attention("decode, %d x %d".formatted(sequences, context), batch(sequences, 1, context));
   }
 
-  private void prefill(int sequences, int length) {
-    attention(
-        "prefill, %d x %d".formatted(sequences, length), batch(sequences, length, length), true);
+  /** {sequences, query tokens, context}. */
+  private void prefills() {
+    int[][] shapes = {
+      {4, 512, 512},
+      {16, 512, 512},
+      {1, 2048, 2048},
+      {4, 2048, 2048},
+      {1, 8192, 8192},
+      {1, 8192, 32_768},
+      {1, 512, 16_384},
+      {1, 256, 16_384},
+      {1, 128, 16_384}
+    };
+    for (KvFormat format : KvFormat.values()) {
+      for (int[] shape : shapes) {
+        prefill(shape[0], shape[1], shape[2], format);
+      }
+    }
   }
 
-  private void attention(String what, Batch batch, boolean prefill) {
-    KvCache cache =
-        backend.kvCache(
-            Collections.nCopies(LAYERS, KV_HEADS), HEAD_DIM, batch.sequences * batch.maxBlocks);
+  /** Over keys and values that are none of those that a product multiplies for nothing. */
+  private void prefill(int sequences, int queries, int context, KvFormat format) {
+    KvCache cache = cache(sequences * Math.ceilDiv(context, CudaKvCache.BLOCK), format);
+    int rows = sequences * queries;
+    Tensor q = random(rows, HEADS * HEAD_DIM);
+    Tensor k = random(rows, KV_HEADS * HEAD_DIM);
+    Tensor v = random(rows, KV_HEADS * HEAD_DIM);
+    Tensor out = backend.tensor(rows, HEADS * HEAD_DIM);
+    Rotary rotary = rotary();
+    for (int end = queries; end <= context; end += queries) {
+      Step step = backend.begin(batch(sequences, queries, context, end), null);
+      for (int layer = 0; layer < LAYERS; layer++) {
+        backend.ropeAndStore(step, rotary, q, k, v, cache, layer);
+      }
+      backend.await();
+    }
+    Step step = backend.begin(batch(sequences, queries, context), null);
+    double looks = sequences * queries * (context - (queries - 1) / 2.0);
+    flops(
+        "prefill, %d x %d of %d, %s".formatted(sequences, queries, context, format),
+        4.0 * HEADS * HEAD_DIM * looks,
+        i -> backend.attention(step, q, cache, i, out));
+    free(new Tensor[] {q, k, v, out});
+    ((CudaKvCache) cache).free();
+  }
+
+  private KvCache cache(int blocks, KvFormat format) {
+    List<Integer> layers = Collections.nCopies(LAYERS, KV_HEADS);
+    return format == KvFormat.FP8
+        ? backend.fp8KvCache(
+            layers, HEAD_DIM, blocks, Collections.nCopies(LAYERS, new KvScale(0.02f, 0.007f)))
+        : backend.kvCache(layers, HEAD_DIM, blocks);
+  }
+
+  private static Rotary rotary() {
+    double[] frequencies = new double[HEAD_DIM / 2];
+    Arrays.setAll(frequencies, i -> Math.pow(500_000, -2.0 * i / HEAD_DIM));
+    return new Rotary(frequencies, 1);
+  }
+
+  private Tensor random(int rows, int columns) {
+    Tensor tensor = backend.tensor(rows, columns);
+    tensor.fromHost(random(rows * columns));
+    return tensor;
+  }
+
+  private void attention(String what, Batch batch) {
+    KvCache cache = cache(batch.sequences * batch.maxBlocks, KvFormat.NATIVE);
     Step step = backend.begin(batch, null);
     int rows = step.tokens();
     List<Tensor> qkv = backend.sideBySide(rows, HEADS * HEAD_DIM, 1024, 1024);
     Tensor out = backend.tensor(rows, HEADS * HEAD_DIM);
-    double[] frequencies = new double[HEAD_DIM / 2];
-    Arrays.setAll(frequencies, i -> Math.pow(500_000, -2.0 * i / HEAD_DIM));
-    Rotary rotary = new Rotary(frequencies, 1);
+    Rotary rotary = rotary();
     bytes(
         "rope + store, " + rows + " rows",
         2.0 * rows * 6144 * 2,
         i -> backend.ropeAndStore(step, rotary, qkv.get(0), qkv.get(1), qkv.get(2), cache, i));
     double length = batch.contextLength[0];
-    if (prefill) {
-      // Causal: half of the square.
-      double work = batch.sequences * 2 * HEADS * HEAD_DIM * length * length;
-      flops(what, work, i -> backend.attention(step, qkv.get(0), cache, i, out));
-    } else {
-      double work = batch.sequences * length * KV_HEADS * HEAD_DIM * 2 * 2;
-      bytes(what, work, i -> backend.attention(step, qkv.get(0), cache, i, out));
-    }
+    double work = batch.sequences * length * KV_HEADS * HEAD_DIM * 2 * 2;
+    bytes(what, work, i -> backend.attention(step, qkv.get(0), cache, i, out));
     qkv.forEach(backend::free);
     backend.free(out);
     ((CudaKvCache) cache).free();
   }
 
   private static Batch batch(int sequences, int queries, int context) {
+    return batch(sequences, queries, context, context);
+  }
+
+  /**
+   * @param end of the queries' positions in that context
+   */
+  private static Batch batch(int sequences, int queries, int context, int end) {
     int blocks = Math.ceilDiv(context, CudaKvCache.BLOCK);
     Batch batch = new Batch(sequences, sequences * queries, blocks);
     List<Integer> shuffled = new ArrayList<>();
@@ -173,7 +236,7 @@ public final class CudaBenchmark {
     batch.sequences = sequences;
     batch.tokenCount = sequences * queries;
     for (int t = 0; t < batch.tokenCount; t++) {
-      int position = context - queries + t % queries;
+      int position = end - queries + t % queries;
       batch.positions[t] = position;
       batch.slots[t] =
           batch.blockTable[t / queries * blocks + position / CudaKvCache.BLOCK] * CudaKvCache.BLOCK
@@ -181,7 +244,7 @@ public final class CudaBenchmark {
     }
     for (int s = 0; s < sequences; s++) {
       batch.queryStart[s + 1] = (s + 1) * queries;
-      batch.contextLength[s] = context;
+      batch.contextLength[s] = end;
     }
     return batch;
   }
