@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include <chrono>
+#include <thread>
 
 #include "emulator.h"
 
@@ -18,6 +19,22 @@ void *const STREAM = reinterpret_cast<void *>(7);
 int major_capability() {
   const char *asked = getenv("EMULATED_MAJOR_CAPABILITY");
   return asked == nullptr ? 9 : atoi(asked);
+}
+
+// Microseconds that a graph takes on a GPU that computes nothing, to see what the host does; -1 on
+// one that computes.
+int pretended_micros() {
+  static const char *asked = getenv("EMULATED_GRAPH_MICROS");
+  return asked == nullptr ? -1 : atoi(asked);
+}
+bool pretends() { return pretended_micros() >= 0; }
+
+typedef std::chrono::steady_clock Clock;
+Clock::time_point pretended_end;
+
+void pretend_graph() {
+  pretended_end =
+      std::max(pretended_end, Clock::now()) + std::chrono::microseconds(pretended_micros());
 }
 
 int allocate(void **p, size_t bytes) {
@@ -37,10 +54,10 @@ typedef std::vector<std::function<void()>> Graph;
 static Graph *recording;
 
 bool record(std::function<void()> work) {
-  if (recording != nullptr) {
+  if (recording != nullptr && !pretends()) {
     recording->push_back(work);
   }
-  return recording != nullptr;
+  return recording != nullptr || pretends();
 }
 
 namespace {
@@ -119,7 +136,11 @@ int cuMemcpyDtoHAsync_v2(void *to, Address from, size_t bytes, void *) {
   if (recording != nullptr) {
     return CAPTURE_UNSUPPORTED;
   }
-  memcpy(to, reinterpret_cast<void *>(from), bytes);
+  if (pretends()) {
+    memset(to, 0, bytes); // what nobody computed may be anything
+  } else {
+    memcpy(to, reinterpret_cast<void *>(from), bytes);
+  }
   return 0;
 }
 int cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, void *) {
@@ -133,7 +154,9 @@ int cuMemsetD8Async(Address p, unsigned char value, size_t bytes, void *) {
   if (recording != nullptr) {
     return CAPTURE_UNSUPPORTED;
   }
-  memset(reinterpret_cast<void *>(p), value, bytes);
+  if (!pretends()) {
+    memset(reinterpret_cast<void *>(p), value, bytes);
+  }
   return 0;
 }
 int cuStreamCreate(void **stream, unsigned) {
@@ -157,6 +180,9 @@ int cuGraphInstantiateWithFlags(Graph **executable, Graph *graph, unsigned long 
 }
 int cuGraphUpload(Graph *, void *) { return 0; }
 int cuGraphLaunch(Graph *executable, void *) {
+  if (pretends()) {
+    pretend_graph();
+  }
   for (auto &work : *executable) {
     work();
   }
@@ -171,21 +197,25 @@ int cuGraphExecDestroy(Graph *executable) {
   return 0;
 }
 int cuEventCreate(void **event, unsigned) {
-  *event = new double(0);
+  *event = new Clock::time_point;
   return 0;
 }
 int cuEventDestroy_v2(void *event) {
-  delete static_cast<double *>(event);
+  delete static_cast<Clock::time_point *>(event);
   return 0;
 }
 int cuEventRecord(void *event, void *) {
-  auto now = std::chrono::steady_clock::now().time_since_epoch();
-  *static_cast<double *>(event) = std::chrono::duration<double, std::milli>(now).count();
+  *static_cast<Clock::time_point *>(event) = std::max(Clock::now(), pretended_end);
   return 0;
 }
-int cuEventSynchronize(void *) { return 0; }
+int cuEventSynchronize(void *event) {
+  std::this_thread::sleep_until(*static_cast<Clock::time_point *>(event));
+  return 0;
+}
 int cuEventElapsedTime(float *millis, void *from, void *to) {
-  *millis = static_cast<float>(*static_cast<double *>(to) - *static_cast<double *>(from));
+  *millis = std::chrono::duration<float, std::milli>(*static_cast<Clock::time_point *>(to) -
+                                                     *static_cast<Clock::time_point *>(from))
+                .count();
   return 0;
 }
 int cuModuleLoadData(void **module, const void *) {
@@ -216,6 +246,9 @@ int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsign
                bx <= 1024 && by == 1 && bz == 1 && shared <= (227 << 10) && extra == nullptr;
   if (!valid) {
     return INVALID_VALUE;
+  }
+  if (pretends()) {
+    return 0;
   }
   Kernel *kernel = static_cast<Kernel *>(function);
   if (recording != nullptr) {

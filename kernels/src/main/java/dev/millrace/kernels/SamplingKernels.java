@@ -117,6 +117,11 @@ public final class SamplingKernels implements AutoCloseable {
       to.set(ValueLayout.JAVA_INT_UNALIGNED, offset + MASKED_AT, masked);
     }
 
+    /** Changes what was written: its {@link #stream}. */
+    public static void writeStream(MemorySegment to, long offset, long stream) {
+      to.set(ValueLayout.JAVA_LONG_UNALIGNED, offset + STREAM_AT, stream);
+    }
+
     private static long at(String field) {
       return DRAW.byteOffset(MemoryLayout.PathElement.groupElement(field));
     }

@@ -133,7 +133,10 @@ public interface Backend extends AutoCloseable {
   /** The batch's logit rows of x, one after another. */
   void logitRows(Step step, Tensor x, Tensor out);
 
-  /** Draws a token for each logit row and appends it to the row's history. */
+  /**
+   * Draws a token for each logit row, and appends it to the row's history where later draws depend
+   * on it.
+   */
   Sampled sample(Step step, Tensor logits);
 
   // Fused forms.

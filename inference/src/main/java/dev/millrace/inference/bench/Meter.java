@@ -24,6 +24,7 @@ final class Meter implements Runner {
   private volatile boolean counting;
 
   private long lastEnd;
+  private long stepEnd;
   private double boundSeconds;
   private double bytes;
   private double flops;
@@ -84,7 +85,13 @@ final class Meter implements Runner {
       steps.add(end - lastEnd);
     }
     lastEnd = counting ? end : 0;
+    stepEnd = end;
     return result;
+  }
+
+  /** {@link System#nanoTime()} of when the last step ended: its tokens came then. */
+  long stepEnd() {
+    return stepEnd;
   }
 
   /** From the end of a step to the end of the next. */

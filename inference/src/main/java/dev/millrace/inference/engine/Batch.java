@@ -42,7 +42,7 @@ public final class Batch {
    */
   public int[] blockTable;
 
-  /** Row length of {@link #blockTable}; each step has its own, the length of its longest row. */
+  /** Row length of {@link #blockTable}; each step has its own, which its longest row fits into. */
   public int maxBlocks;
 
   /** Rows of which logits are computed and a token is sampled. */

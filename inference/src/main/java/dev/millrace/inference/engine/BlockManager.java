@@ -127,6 +127,7 @@ final class BlockManager {
       sequence.blocks[i] = hits[i];
     }
     sequence.blockCount = found;
+    sequence.lastBlock = found == 0 ? NONE : hits[found - 1];
     sequence.shareable = found;
     sequence.chain = chain;
     sequence.reserved = fresh;
@@ -136,7 +137,7 @@ final class BlockManager {
 
   /** Makes the sequence hold blocks for its first {@code tokenCount} tokens, out of its reserve. */
   void grow(Sequence sequence, int tokenCount) {
-    for (int wanted = blocksFor(tokenCount); sequence.blockCount < wanted; ) {
+    while ((long) sequence.blockCount * blockSize < tokenCount) {
       if (sequence.reserved == 0) {
         throw new IllegalStateException(sequence + " asks for more blocks than it reserved");
       }
@@ -144,6 +145,7 @@ final class BlockManager {
       unshare(block);
       hold(block);
       sequence.blocks[sequence.blockCount++] = block;
+      sequence.lastBlock = block;
       sequence.reserved--;
       reserved--;
     }
@@ -154,7 +156,7 @@ final class BlockManager {
     if (!cache) {
       return;
     }
-    for (int full = tokenCount / blockSize; sequence.shareable < full; sequence.shareable++) {
+    for (; (sequence.shareable + 1L) * blockSize <= tokenCount; sequence.shareable++) {
       int index = sequence.shareable;
       int known = find(sequence.chain, sequence, index);
       if (known == NONE) {

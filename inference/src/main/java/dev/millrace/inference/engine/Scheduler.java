@@ -40,6 +40,7 @@ final class Scheduler {
 
   private int runningEnd;
   private int runningCount;
+  private boolean gaps;
 
   private final WaitingQueue waiting;
 
@@ -228,6 +229,7 @@ final class Scheduler {
   List<Sequence> drain() {
     List<Sequence> all = all();
     Arrays.fill(running, null);
+    gaps = false;
     runningEnd = 0;
     runningCount = 0;
     runningSuspects = 0;
@@ -349,6 +351,7 @@ final class Scheduler {
 
   private void leaveRunning(Sequence sequence) {
     running[sequence.runningIndex] = null;
+    gaps = true;
     runningCount--;
     runningSuspects -= sequence.suspect ? 1 : 0;
     blocks.release(sequence);
@@ -421,6 +424,10 @@ final class Scheduler {
   }
 
   private void closeGaps() {
+    if (!gaps) {
+      return;
+    }
+    gaps = false;
     int end = 0;
     for (int i = 0; i < runningEnd; i++) {
       Sequence sequence = running[i];

@@ -20,7 +20,7 @@ import org.slf4j.LoggerFactory;
  * will have them when the steps in flight have ended. There is no phase: a step takes some of
  * {@code wanted()}, and one that reaches {@code planned()} samples the next token.
  */
-final class Sequence implements Engine.Handle {
+final class Sequence extends SequenceState implements Engine.Handle {
   private static final Logger log = LoggerFactory.getLogger(Sequence.class);
 
   /** Lower priorities first, equal ones in the order of submission. */
@@ -46,19 +46,9 @@ final class Sequence implements Engine.Handle {
 
   final Engine engine;
   final TokenRequest request;
-  final TokenListener listener;
   final @Nullable Rejection rejection;
 
-  /** Most tokens it can come to: of the request or of the context, whichever ends first. */
-  final int limit;
-
-  /** Generated tokens that it may come to, as last allowed by any thread. */
-  private volatile int allowed;
-
-  /** The same, as tokens of prompt and output, and at most the limit; of the engine thread. */
-  private int bound;
-
-  private boolean wasHeld;
+  private final int minTokens;
 
   /** When it began to wait to be allowed more tokens, if it does. */
   private long heldNanos;
@@ -66,37 +56,16 @@ final class Sequence implements Engine.Handle {
   State state = State.NEW;
   long arrival;
 
-  /** Counts its ends and restarts: results of steps planned in an earlier epoch are void. */
-  int epoch;
-
-  int computed;
-  int scheduled;
-  int pending;
-
-  /** Logit row of the last step that it was in, and that step's number. */
-  int row;
-
-  long rowStep = -1;
-
-  /** Set at admission, so that a queued sequence costs nothing but its request. */
-  private @Nullable SamplingState sampling;
-
-  /** Tokens that were known at admission; up to here it is prefill, for the statistics. */
-  int admittedLength;
-
   int cachedPromptTokens;
 
   // BlockManager's.
   int[] blocks = NO_BLOCKS;
-  int blockCount;
   int reserved;
-  int shareable;
   long chain;
 
   // Scheduler's.
   int runningIndex;
   int bypassed;
-  boolean suspect;
   boolean alone;
   int suspectUntil;
   int attempts;
@@ -107,10 +76,7 @@ final class Sequence implements Engine.Handle {
   /** WaitingQueue's: whom it charged; null if nobody. */
   @Nullable Object chargedTo;
 
-  private boolean started;
   private boolean listenerThrew;
-  private int[] output;
-  private int outputLength;
 
   Sequence(
       Engine engine,
@@ -118,20 +84,16 @@ final class Sequence implements Engine.Handle {
       TokenListener listener,
       int maxContext,
       @Nullable Rejection rejection) {
+    super(request, listener, maxContext);
     this.engine = engine;
     this.request = request;
-    this.listener = listener;
     this.rejection = rejection;
-    this.limit =
-        (int) Math.min((long) request.prompt().length + request.sampling().maxTokens(), maxContext);
-    this.allowed = request.scheduling().allowed();
-    this.output = request.resume();
-    this.outputLength = output.length;
+    this.minTokens = request.sampling().minTokens();
   }
 
   /** Known tokens. */
   int length() {
-    return request.prompt().length + outputLength;
+    return promptLength + outputLength;
   }
 
   /** Tokens there will be when the steps in flight have ended. */
@@ -151,7 +113,7 @@ final class Sequence implements Engine.Handle {
 
   /** Takes note of what was allowed, once for each step, so that it stays as it was planned. */
   void settle() {
-    bound = (int) Math.min(limit, (long) request.prompt().length + allowed);
+    bound = (int) Math.min(limit, (long) promptLength + allowed);
     boolean held = held();
     if (held && !wasHeld) {
       heldNanos = System.nanoTime();
@@ -179,13 +141,11 @@ final class Sequence implements Engine.Handle {
   }
 
   int token(int position) {
-    int promptLength = request.prompt().length;
     return position < promptLength ? request.prompt()[position] : output[position - promptLength];
   }
 
   /** Copies known tokens [from, to). */
   void copyTokens(int from, int to, int[] target, int at) {
-    int promptLength = request.prompt().length;
     int border = Math.clamp(promptLength, from, to);
     if (from < border) {
       System.arraycopy(request.prompt(), from, target, at, border - from);
@@ -196,19 +156,16 @@ final class Sequence implements Engine.Handle {
   }
 
   void append(int token) {
-    // The first append also leaves the request's own array.
-    if (outputLength == output.length || output == request.resume()) {
+    // The request's own array is full: the first append leaves it.
+    if (outputLength == output.length) {
       output = Arrays.copyOf(output, outputLength + Math.max(16, outputLength >> 1));
     }
     output[outputLength++] = token;
   }
 
   boolean isStop(int token) {
-    if (request.sampling().ignoreEos() || outputLength < request.sampling().minTokens()) {
-      return false;
-    }
-    for (int stop : request.stopTokens()) {
-      if (stop == token) {
+    for (int stop : stops) {
+      if (stop == token && outputLength >= minTokens) {
         return true;
       }
     }
@@ -220,7 +177,7 @@ final class Sequence implements Engine.Handle {
     become(State.WAITING, State.RUNNING);
     computed = cached;
     scheduled = cached;
-    cachedPromptTokens = Math.min(cached, request.prompt().length);
+    cachedPromptTokens = Math.min(cached, promptLength);
     admittedLength = length();
     sampling =
         new SamplingState(

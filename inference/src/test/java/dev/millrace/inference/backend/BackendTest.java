@@ -411,9 +411,11 @@ public abstract class BackendTest {
     TestSequence a = TestSequence.shuffled(new int[] {1, 2}, 0, SEED);
     TestSequence b = TestSequence.shuffled(new int[] {3}, 1, SEED);
     Batch batch = TestSequence.lastLogits(List.of(new Part(a, 0, 2), new Part(b, 0, 1)));
+    // What it draws depends on what it drew.
+    SamplingParams penalised =
+        new SamplingParams(0, 1, 0, 0, 1.3f, 0, 0, 0, 4, 0, List.of(), false, -1);
     for (int s = 0; s < 2; s++) {
-      batch.sampling[s] =
-          new SamplingState(SamplingParams.greedy(4), new int[2 - s], new int[0], new int[0]);
+      batch.sampling[s] = new SamplingState(penalised, new int[2 - s], new int[0], new int[0]);
     }
     Tensor onDevice = backend.logits(2, vocab);
     onDevice.fromHost(logits);

@@ -129,14 +129,16 @@ final class AttentionPlan {
   }
 
   private void items(int sequence, int context, int stretch) {
+    if (context <= stretch) {
+      add(sequence, 0, context);
+      return;
+    }
     int count = Math.ceilDiv(context, stretch);
     // All about as long: the longest decides when the sequence is done.
     int length = Math.ceilDiv(Math.ceilDiv(context, count), STRETCH) * STRETCH;
     int first = itemSequence.count;
     for (int from = 0; from < context; from += length) {
-      itemSequence.add(sequence);
-      itemFrom.add(from);
-      itemTo.add(Math.min(context, from + length));
+      add(sequence, from, Math.min(context, from + length));
     }
     int items = itemSequence.count - first;
     if (items > 1) {
@@ -144,6 +146,12 @@ final class AttentionPlan {
       mergeFirst.add(first);
       mergeItems.add(items);
     }
+  }
+
+  private void add(int sequence, int from, int to) {
+    itemSequence.add(sequence);
+    itemFrom.add(from);
+    itemTo.add(to);
   }
 
   /** Most items of a step of so many sequences, on any model. */

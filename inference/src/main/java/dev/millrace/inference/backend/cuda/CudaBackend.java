@@ -17,7 +17,6 @@ import dev.millrace.inference.checkpoint.ModelConfig;
 import dev.millrace.inference.checkpoint.WeightData;
 import dev.millrace.inference.checkpoint.WeightFormat;
 import dev.millrace.inference.engine.Batch;
-import dev.millrace.inference.sampling.SamplingState;
 import dev.millrace.kernels.ActivationKernels;
 import dev.millrace.kernels.AttentionKernels;
 import dev.millrace.kernels.ConvertKernels;
@@ -83,9 +82,11 @@ public final class CudaBackend implements Backend {
   private final Map<Rotary, Long> frequencies = new HashMap<>();
   private final AttentionPlan plan;
   private final boolean invariant;
+  private final DrawTable draws = new DrawTable();
   private final @Nullable ProductTimings timings;
   private final Scratch cos;
   private final Scratch sin;
+  private final Scratch drawRows;
   private final Scratch partialValues;
   private final Scratch partialWeights;
   private final Widening widening = new Widening();
@@ -163,6 +164,7 @@ public final class CudaBackend implements Backend {
       this.fp8 = own(new CudaFp8(memory, products, fewRows, stream, device.capability()));
       this.cos = new Scratch(memory, "the cosines of a step");
       this.sin = new Scratch(memory, "the sines of a step");
+      this.drawRows = new Scratch(memory, "how tokens are drawn");
       this.partialValues = new Scratch(memory, "parts of attention");
       this.partialWeights = new Scratch(memory, "weights of parts of attention");
       this.widened = new Scratch(memory, "keys and values widened for prefill");
@@ -209,6 +211,7 @@ public final class CudaBackend implements Backend {
     cos.of((long) tokens * headDim / 2 * Float.BYTES);
     sin.of((long) tokens * headDim / 2 * Float.BYTES);
     partials(AttentionPlan.mostItems(sequences, multiprocessors), heads, headDim);
+    drawRows.of(sequences * SamplingKernels.DRAW_BYTES);
     fp8.reserve(tokens);
   }
 
@@ -762,23 +765,25 @@ public final class CudaBackend implements Backend {
     CudaStep s = (CudaStep) step;
     int rows = s.logitRows();
     int vocab = logits.columns();
-    DrawPlan draws = new DrawPlan(s.batch(), vocab);
-    StepBuffer.Region table = s.buffer().reserve(rows * SamplingKernels.DRAW_BYTES);
-    MemorySegment host = table.host();
-    for (int row = 0; row < rows; row++) {
-      draws.draws[row].write(host, row * SamplingKernels.DRAW_BYTES);
+    draws.plan(s.batch(), vocab);
+    long table = drawRows.of(rows * SamplingKernels.DRAW_BYTES);
+    if (draws.changed()) {
+      StepBuffer.Region region = s.buffer().reserve(rows * SamplingKernels.DRAW_BYTES);
+      region.host().copyFrom(draws.draws());
+      region.sendTo(table);
+      draws.sent();
     }
     long seen = s.buffer().put(draws.seen.values, draws.seen.count);
     long masked = s.buffer().put(draws.masked.values, draws.masked.count);
     s.buffer().send();
     StepBuffer.Region tokens = s.buffer().reserve((long) rows * Integer.BYTES);
     StepBuffer.Region logprobs =
-        draws.logprobs ? s.buffer().reserve(rows * SamplingKernels.LOGPROBS_BYTES) : null;
+        draws.logprobs() ? s.buffer().reserve(rows * SamplingKernels.LOGPROBS_BYTES) : null;
     Event there = turns.get(turn).sampled;
     if (rows > 0) {
       sampling.sample(
           floats(logits).address(),
-          table.address(),
+          table,
           seen,
           masked,
           s.sampledBefore(),
@@ -793,8 +798,7 @@ public final class CudaBackend implements Backend {
       }
     }
     there.record(stream);
-    SamplingState[] states = Arrays.copyOf(s.batch().sampling, rows);
-    return new CudaSampled(tokens, logprobs, states, there);
+    return new CudaSampled(tokens, logprobs, draws.followed(), there);
   }
 
   @Override

@@ -7,7 +7,6 @@ import dev.millrace.inference.sampling.SamplingState;
 import dev.millrace.kernels.Event;
 import dev.millrace.kernels.SamplingKernels;
 import java.lang.foreign.ValueLayout;
-import java.util.Arrays;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -18,18 +17,19 @@ final class CudaSampled implements Sampled {
   private final StepBuffer.Region drawn;
   private final StepBuffer.@Nullable Region logprobRows;
   private final Event there;
-  private final SamplingState[] states;
+  private final @Nullable SamplingState[] states;
   private int @Nullable [] tokens;
-  private @Nullable TokenLogprob[] logprobs = new TokenLogprob[0];
+  private @Nullable TokenLogprob @Nullable [] logprobs;
 
   /**
-   * @param states of the rows, in order; each gets its token when the host has it
+   * @param states of rows that get their token when the host has it, null at the others; empty
+   *     where all are
    * @param there when the regions are on the host
    */
   CudaSampled(
       StepBuffer.Region drawn,
       StepBuffer.@Nullable Region logprobRows,
-      SamplingState[] states,
+      @Nullable SamplingState[] states,
       Event there) {
     this.drawn = drawn;
     this.logprobRows = logprobRows;
@@ -49,9 +49,11 @@ final class CudaSampled implements Sampled {
       there.synchronize();
       known = drawn.host().toArray(ValueLayout.JAVA_INT_UNALIGNED);
       tokens = known;
-      logprobs = readLogprobs(known);
-      for (int row = 0; row < known.length; row++) {
-        states[row].append(known[row]);
+      for (int row = 0; row < states.length; row++) {
+        SamplingState state = states[row];
+        if (state != null) {
+          state.append(known[row]);
+        }
       }
     }
     return known;
@@ -60,8 +62,9 @@ final class CudaSampled implements Sampled {
   private @Nullable TokenLogprob[] readLogprobs(int[] drawnTokens) {
     @Nullable TokenLogprob[] read = new TokenLogprob[drawnTokens.length];
     if (logprobRows != null) {
-      for (int row = 0; row < read.length; row++) {
-        if (states[row].params().logprobs() >= 0 && drawnTokens[row] != Sampler.FAILED) {
+      for (int row = 0; row < states.length; row++) {
+        SamplingState state = states[row];
+        if (state != null && state.params().logprobs() >= 0 && drawnTokens[row] != Sampler.FAILED) {
           SamplingKernels.Logprobs l =
               SamplingKernels.Logprobs.read(
                   logprobRows.host(), row * SamplingKernels.LOGPROBS_BYTES);
@@ -74,7 +77,11 @@ final class CudaSampled implements Sampled {
 
   @Override
   public @Nullable TokenLogprob[] logprobs() {
-    tokens();
-    return Arrays.copyOf(logprobs, logprobs.length);
+    @Nullable TokenLogprob[] known = logprobs;
+    if (known == null) {
+      known = readLogprobs(tokens());
+      logprobs = known;
+    }
+    return known;
   }
 }

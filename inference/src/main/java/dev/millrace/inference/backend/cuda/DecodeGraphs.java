@@ -27,8 +27,8 @@ final class DecodeGraphs implements AutoCloseable {
   /** Below this a graph without merges would serve nothing but very short sequences. */
   private static final int FEW_ROWS = 16;
 
-  /** Rows of tables, 256 bytes each, that there is room for if sequences share long beginnings. */
-  private static final int SHARED_ROWS = 1 << 16;
+  /** Blocks in tables that there is room for if sequences share long beginnings. */
+  private static final long SHARED_BLOCKS = 1 << 22;
 
   /** No more are recorded after so long, or when the GPU has less memory left. */
   private static final long MOST_NANOS = 20_000_000_000L;
@@ -115,11 +115,11 @@ final class DecodeGraphs implements AutoCloseable {
 
   private DecodeTables tables(long address, int rows, boolean whole) {
     // Sequences may share blocks: there may be more in tables than in the cache.
-    int mostRows = Math.max(SHARED_ROWS, 2 * Math.ceilDiv(cache.blocks(), DecodeTables.ROW_BLOCKS));
+    long mostBlocks = Math.max(SHARED_BLOCKS, 2L * cache.blocks());
     return new DecodeTables(
         address,
         rows,
-        DecodeTables.tableRows(rows, maxContext, mostRows),
+        DecodeTables.room(rows, maxContext, mostBlocks),
         kvHeads.stream().map(n -> room(rows, n, whole)).toList());
   }
 

@@ -15,32 +15,32 @@ import java.util.Map;
  * room for so many rows, items and blocks. What a step does not need of them stands for nothing:
  * rows without a slot, items without positions, merges without items, tiles without a token.
  *
- * <p>Long rows of the block table would make every step's as long as the longest sequence ever. So
- * a sequence has as many short rows as it needs, and goes by the number of its first one: that is
- * its index in {@code queryStart} and {@code contextLength} too.
+ * <p>Rows of one length would make every block table as long as the longest sequence ever. So the
+ * sequences stand one behind another, each with its first query token and the one after its last,
+ * its length and its blocks, and a sequence goes by where it begins: to kernels that is its index
+ * in {@code queryStart}, in {@code contextLength}, which begins two numbers later, and in a block
+ * table whose rows are one number apart. What is sent is as long as the sequences of the step.
  */
 final class DecodeTables {
-  /** Blocks of a row of the block table. */
-  static final int ROW_BLOCKS = 64;
+  /** Numbers of a sequence besides its blocks. */
+  private static final int OWN = 3;
 
   /** Numbers of an array's beginning are multiples of this: 16 bytes. */
   private static final int ALIGNMENT = 4;
 
   private final long address;
   private final int rows;
-  private final int tableRows;
+  private final int room;
   private final List<Plan> plans;
   private final int tokens;
   private final int tokenFrom;
   private final int positions;
   private final int slots;
   private final int logitRows;
-  private final int queryStart;
-  private final int contextLength;
-  private final int table;
+  private final int sequences;
   private final CudaStep.Arrays arrays;
   private int[] numbers = new int[0];
-  private int[] firstRow = new int[0];
+  private int[] begin = new int[0];
   private int end;
 
   /**
@@ -65,34 +65,33 @@ final class DecodeTables {
 
   /**
    * @param address on the device
-   * @param tableRows rows that there are at most of {@link #ROW_BLOCKS} blocks
+   * @param room for so many numbers of sequences
+   * @param work for each number of KV heads, in order
    */
-  DecodeTables(long address, int rows, int tableRows, List<Room> rooms) {
+  DecodeTables(long address, int rows, int room, List<Room> work) {
     this.address = address;
     this.rows = rows;
-    this.tableRows = tableRows;
+    this.room = room;
     this.tokens = take(rows);
     this.tokenFrom = take(rows);
     this.positions = take(rows);
     this.slots = take(rows);
     this.logitRows = take(rows);
     this.plans = new ArrayList<>();
-    for (Room room : rooms) {
+    for (Room most : work) {
       plans.add(
           new Plan(
-              room,
-              take(room.items),
-              take(room.items),
-              take(room.items),
-              take(room.merges),
-              take(room.merges),
-              take(room.merges),
-              take(room.tiles),
-              take(room.tiles)));
+              most,
+              take(most.items),
+              take(most.items),
+              take(most.items),
+              take(most.merges),
+              take(most.merges),
+              take(most.merges),
+              take(most.tiles),
+              take(most.tiles)));
     }
-    this.queryStart = take(tableRows + 1);
-    this.contextLength = take(tableRows);
-    this.table = end;
+    this.sequences = end;
     this.arrays = made();
   }
 
@@ -104,13 +103,13 @@ final class DecodeTables {
 
   /** Bytes of all arrays. */
   long bytes() {
-    return (table + (long) tableRows * ROW_BLOCKS) * Integer.BYTES;
+    return ((long) sequences + room) * Integer.BYTES;
   }
 
-  /** Most rows of the block table that so many sequences of a model need. */
-  static int tableRows(int sequences, int maxContext, int mostRows) {
-    int each = Math.ceilDiv(Math.ceilDiv(maxContext, CudaKvCache.BLOCK), ROW_BLOCKS);
-    return (int) Math.min((long) sequences * each, (long) sequences + mostRows);
+  /** Numbers of so many sequences of a model, together of no more than {@code mostBlocks}. */
+  static int room(int sequences, int maxContext, long mostBlocks) {
+    long blocks = (long) sequences * Math.ceilDiv(maxContext, CudaKvCache.BLOCK);
+    return Math.toIntExact((long) sequences * OWN + Math.min(blocks, mostBlocks));
   }
 
   /** The arrays as a step has them. */
@@ -141,7 +140,7 @@ final class DecodeTables {
         at(positions),
         at(slots),
         at(logitRows),
-        new AttentionKernels.Sequences(at(queryStart), at(contextLength), at(table), ROW_BLOCKS),
+        new AttentionKernels.Sequences(at(sequences), at(sequences + 2), at(sequences + OWN), 1),
         attention);
   }
 
@@ -165,49 +164,43 @@ final class DecodeTables {
     }
     long used = 0;
     for (int s = 0; s < batch.sequences; s++) {
-      used += Math.ceilDiv(blocks(batch, s), ROW_BLOCKS);
+      used += OWN + blocks(batch, s);
     }
-    return used <= tableRows;
+    return used <= room;
   }
 
   /** Sends a step of one query token for each sequence that has room here. */
   void send(Batch batch, List<AttentionPlan> made, StepBuffer buffer) {
-    int sequences = batch.sequences;
-    if (firstRow.length == 0) {
-      firstRow = new int[rows];
-      numbers = new int[table];
+    int count = batch.sequences;
+    if (begin.length == 0) {
+      begin = new int[rows];
+      numbers = new int[sequences];
     }
     int used = 0;
-    for (int s = 0; s < sequences; s++) {
-      firstRow[s] = used;
-      used += Math.ceilDiv(blocks(batch, s), ROW_BLOCKS);
+    for (int s = 0; s < count; s++) {
+      begin[s] = used;
+      used += OWN + blocks(batch, s);
     }
-    one(batch.tokens, sequences, tokens, 0);
-    one(batch.tokenFrom, sequences, tokenFrom, -1);
-    one(batch.positions, sequences, positions, 0);
-    one(batch.slots, sequences, slots, -1);
-    one(batch.logitRows, sequences, logitRows, 0);
+    if (numbers.length < sequences + used) {
+      numbers = new int[sequences + Math.min(room, 2 * used)];
+    }
+    one(batch.tokens, count, tokens, 0);
+    one(batch.tokenFrom, count, tokenFrom, -1);
+    one(batch.positions, count, positions, 0);
+    one(batch.slots, count, slots, -1);
+    one(batch.logitRows, count, logitRows, 0);
     for (int i = 0; i < made.size(); i++) {
       write(plans.get(i), made.get(i));
     }
-    for (int s = 0; s < sequences; s++) {
-      numbers[queryStart + firstRow[s]] = s;
-      numbers[queryStart + firstRow[s] + 1] = s + 1; // where its query ends, and the next begins
-      numbers[contextLength + firstRow[s]] = batch.contextLength[s];
+    for (int s = 0; s < count; s++) {
+      int at = sequences + begin[s];
+      numbers[at] = s;
+      numbers[at + 1] = s + 1; // where its query ends
+      numbers[at + 2] = batch.contextLength[s];
+      System.arraycopy(batch.blockTable, s * batch.maxBlocks, numbers, at + OWN, blocks(batch, s));
     }
-    long all = (table + (long) used * ROW_BLOCKS) * Integer.BYTES;
-    StepBuffer.Region region = buffer.reserve(all);
-    MemorySegment host = region.host();
-    MemorySegment.copy(numbers, 0, host, ValueLayout.JAVA_INT, 0, table);
-    for (int s = 0; s < sequences; s++) {
-      MemorySegment.copy(
-          batch.blockTable,
-          s * batch.maxBlocks,
-          host,
-          ValueLayout.JAVA_INT,
-          (table + (long) firstRow[s] * ROW_BLOCKS) * Integer.BYTES,
-          blocks(batch, s));
-    }
+    StepBuffer.Region region = buffer.reserve((long) (sequences + used) * Integer.BYTES);
+    MemorySegment.copy(numbers, 0, region.host(), ValueLayout.JAVA_INT, 0, sequences + used);
     region.sendTo(address);
   }
 
@@ -222,27 +215,27 @@ final class DecodeTables {
   }
 
   private void write(Plan plan, AttentionPlan made) {
-    firstRows(made.itemSequence, plan.itemSequence, plan.room.items);
+    begins(made.itemSequence, plan.itemSequence, plan.room.items);
     fill(made.itemFrom, plan.itemFrom, plan.room.items, 0);
     fill(made.itemTo, plan.itemTo, plan.room.items, 0);
-    firstRows(made.mergeSequence, plan.mergeSequence, plan.room.merges);
+    begins(made.mergeSequence, plan.mergeSequence, plan.room.merges);
     fill(made.mergeFirst, plan.mergeFirst, plan.room.merges, 0);
     fill(made.mergeItems, plan.mergeItems, plan.room.merges, 0);
-    firstRows(made.tileSequence, plan.tileSequence, plan.room.tiles);
+    begins(made.tileSequence, plan.tileSequence, plan.room.tiles);
     fill(made.tileToken, plan.tileToken, plan.room.tiles, -1);
   }
 
-  /** Where the tables of these sequences begin, and of the first one where there is none. */
-  private void firstRows(AttentionPlan.Ints sequences, int at, int room) {
-    for (int i = 0; i < sequences.count; i++) {
-      numbers[at + i] = firstRow[sequences.get(i)];
+  /** Where these sequences begin, and the first one where there is none. */
+  private void begins(AttentionPlan.Ints whose, int at, int all) {
+    for (int i = 0; i < whose.count; i++) {
+      numbers[at + i] = begin[whose.values[i]];
     }
-    Arrays.fill(numbers, at + sequences.count, at + room, firstRow[0]);
+    Arrays.fill(numbers, at + whose.count, at + all, begin[0]);
   }
 
   /** Numbers of a plan, and of what stands for nothing. */
-  private void fill(AttentionPlan.Ints ints, int at, int room, int otherwise) {
+  private void fill(AttentionPlan.Ints ints, int at, int all, int otherwise) {
     System.arraycopy(ints.values, 0, numbers, at, ints.count);
-    Arrays.fill(numbers, at + ints.count, at + room, otherwise);
+    Arrays.fill(numbers, at + ints.count, at + all, otherwise);
   }
 }

@@ -23,11 +23,14 @@ class CudaRunnerTest {
   private static final Path NAS = Path.of("src/test/resources/checkpoints/nemotron-nas-bf16");
   private static final int[] PROMPT = {3, 1, 4, 1, 5, 9, 2, 6};
 
+  /** What it draws depends on what it drew. */
+  private static final SamplingParams PENALISED =
+      new SamplingParams(0, 1, 0, 0, 1.3f, 0, 0, 0, 8, 0, List.of(), false, -1);
+
   private CudaRunner runner;
   private final TestSequence sequence =
       TestSequence.shuffled(Arrays.copyOf(PROMPT, PROMPT.length + 8), 1, 1);
-  private final SamplingState state =
-      new SamplingState(SamplingParams.greedy(8), PROMPT, new int[0], new int[0]);
+  private final SamplingState state = new SamplingState(PENALISED, PROMPT, new int[0], new int[0]);
 
   @BeforeEach
   void open() {
@@ -97,7 +100,7 @@ class CudaRunnerTest {
     known[9] = secondToken;
     Batch all =
         TestSequence.lastLogits(List.of(new Part(TestSequence.shuffled(known, 3, 9), 0, 10)));
-    all.sampling[0] = new SamplingState(SamplingParams.greedy(8), known, new int[0], new int[0]);
+    all.sampling[0] = new SamplingState(PENALISED, known, new int[0], new int[0]);
     assertThat(runner.submit(all).await().tokens()).containsExactly(thirdToken);
   }
 

@@ -82,6 +82,35 @@ class CudaSamplingTest {
   }
 
   @Test
+  void shouldDrawOnForRowsThatStayWhileOthersComeAndGo() {
+    int vocab = 300;
+    List<SamplingState> states = new ArrayList<>();
+    List<SamplingState> expected = new ArrayList<>();
+    for (int step = 0; step < 20; step++) {
+      for (int row = states.size() - 1; row >= 0; row--) {
+        if (random.nextInt(8) == 0) {
+          states.remove(row);
+          expected.remove(row);
+        }
+      }
+      for (int count = 1 + random.nextInt(ROWS); states.size() < count; ) {
+        SamplingParams params = params(random.nextInt(ROWS));
+        int[] prompt = random.ints(1 + random.nextInt(20), 0, vocab).toArray();
+        int[] stops = random.nextBoolean() ? new int[] {0, vocab / 2} : new int[0];
+        states.add(new SamplingState(params, prompt, new int[0], stops));
+        expected.add(new SamplingState(params, prompt, new int[0], stops));
+      }
+      Batch batch = batch(states);
+      for (int row = 0; row < states.size(); row++) {
+        batch.positions[row] = expected.get(row).position() - 1;
+      }
+      float[] logits = logits(vocab);
+      Sampled sampled = backend.sample(backend.begin(batch, null), tensor(logits, vocab));
+      check(sampled, logits, expected, vocab);
+    }
+  }
+
+  @Test
   void shouldFailRowsThatAreNoNumbersAndNoOthers() {
     int vocab = 300;
     float[] logits = logits(vocab);
