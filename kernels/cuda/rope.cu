@@ -61,10 +61,11 @@ __device__ __forceinline__ void turn(const bf16 *head, const float *cos, const f
 // or null.
 template <typename T>
 __device__ __forceinline__ void store_turned(bf16 *q, const bf16 *k, const bf16 *v,
-                                             const float *factors, const float *cos, const float *sin, const int *slots,
-                                             T *keys, T *values, int heads, int kv_heads,
-                                             int head_dim, int q_stride, int kv_stride,
-                                             float key_inverse, float value_inverse) {
+                                             const float *factors, const float *cos,
+                                             const float *sin, const int *slots, T *keys,
+                                             T *values, int heads, int kv_heads, int head_dim,
+                                             int q_stride, int kv_stride, float key_inverse,
+                                             float value_inverse) {
   admit_next();
   await_previous();
   size_t token = blockIdx.x;

@@ -11,7 +11,7 @@ trap 'rm -rf "$work"' EXIT
 flags=(-O1 -fno-strict-aliasing -std=c++17 -w -fPIC -I"$here" -I"$work")
 
 cp "$kernels"/*.cuh "$kernels"/*.cu "$work"
-cp "$here"/mma.cuh "$work"
+cp "$here"/*.cuh "$work"
 for file in "$work"/*.cu; do
   name="$(basename "$file" .cu)"
   sed -i 's/extern __shared__ __align__(16) bf16 memory\[\];/bf16 *memory = reinterpret_cast<bf16 *>(dynamic_shared);/' "$file"

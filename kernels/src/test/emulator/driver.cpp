@@ -10,7 +10,7 @@
 
 namespace {
 constexpr int INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, NOT_FOUND = 500,
-              CAPTURE_UNSUPPORTED = 900;
+              LAUNCH_FAILED = 719, CAPTURE_UNSUPPORTED = 900;
 constexpr int MOST_ARGUMENTS = 32; // what the launchers have room for
 constexpr size_t MEMORY = static_cast<size_t>(40) << 30; // promised, not taken
 void *const STREAM = reinterpret_cast<void *>(7);
@@ -66,6 +66,53 @@ std::map<Address, size_t> &blocks() {
   return all;
 }
 } // namespace
+
+// Of the launches since it was last 0.
+static int status;
+
+static void run(Kernel *kernel, unsigned gx, unsigned gy, unsigned threads, unsigned shared,
+                bool overlaps, void **arguments) {
+  launch(gx, gy, threads, shared, [=] { (*kernel)(arguments); });
+  if (overlaps && !awaited_previous) {
+    for (auto &named : kernels()) {
+      if (&named.second == kernel) {
+        fprintf(stderr, "emulator: %s may overlap and does not call await_previous\n",
+                named.first.c_str());
+      }
+    }
+    status = LAUNCH_FAILED;
+  }
+}
+
+static int launch_kernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
+                         unsigned by, unsigned bz, unsigned shared, void *stream, bool overlaps,
+                         void **arguments, void **extra) {
+  bool valid = stream == STREAM && gx > 0 && gy > 0 && gy <= 65535 && gz == 1 && bx > 0 &&
+               bx <= 1024 && by == 1 && bz == 1 && shared <= (227 << 10) && extra == nullptr;
+  if (!valid) {
+    return INVALID_VALUE;
+  }
+  if (pretends()) {
+    return 0;
+  }
+  Kernel *kernel = static_cast<Kernel *>(function);
+  if (recording != nullptr) {
+    std::vector<uint64_t> values;
+    for (int i = 0; i < MOST_ARGUMENTS; i++) {
+      values.push_back(*static_cast<uint64_t *>(arguments[i]));
+    }
+    return !record([=]() mutable {
+      std::vector<void *> pointers;
+      for (uint64_t &value : values) {
+        pointers.push_back(&value);
+      }
+      run(kernel, gx, gy, bx, shared, overlaps, pointers.data());
+    });
+  }
+  status = 0;
+  run(kernel, gx, gy, bx, shared, overlaps, arguments);
+  return status;
+}
 
 extern "C" {
 int cuInit(unsigned) { return 0; }
@@ -183,10 +230,11 @@ int cuGraphLaunch(Graph *executable, void *) {
   if (pretends()) {
     pretend_graph();
   }
+  status = 0;
   for (auto &work : *executable) {
     work();
   }
-  return 0;
+  return status;
 }
 int cuGraphDestroy(Graph *graph) {
   delete graph;
@@ -242,30 +290,7 @@ int cuFuncGetAttribute(int *value, int attribute, void *) {
 }
 int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
                    unsigned bz, unsigned shared, void *stream, void **arguments, void **extra) {
-  bool valid = stream == STREAM && gx > 0 && gy > 0 && gy <= 65535 && gz == 1 && bx > 0 &&
-               bx <= 1024 && by == 1 && bz == 1 && shared <= (227 << 10) && extra == nullptr;
-  if (!valid) {
-    return INVALID_VALUE;
-  }
-  if (pretends()) {
-    return 0;
-  }
-  Kernel *kernel = static_cast<Kernel *>(function);
-  if (recording != nullptr) {
-    std::vector<uint64_t> values;
-    for (int i = 0; i < MOST_ARGUMENTS; i++) {
-      values.push_back(*static_cast<uint64_t *>(arguments[i]));
-    }
-    return !record([=]() mutable {
-      std::vector<void *> pointers;
-      for (uint64_t &value : values) {
-        pointers.push_back(&value);
-      }
-      launch(gx, gy, bx, shared, [&] { (*kernel)(pointers.data()); });
-    });
-  }
-  launch(gx, gy, bx, shared, [=] { (*kernel)(arguments); });
-  return 0;
+  return launch_kernel(function, gx, gy, gz, bx, by, bz, shared, stream, false, arguments, extra);
 }
 struct LaunchConfig {
   unsigned gx, gy, gz, bx, by, bz, shared;
@@ -274,14 +299,14 @@ struct LaunchConfig {
   unsigned count;
 };
 static_assert(sizeof(LaunchConfig) == 56, "as in cuda.h");
-// Kernels run one after another: what may overlap does not.
+// Kernels run one after another: what may overlap does not, but has to wait for those before it.
 int cuLaunchKernelEx(const LaunchConfig *c, void *function, void **arguments, void **extra) {
   constexpr int PROGRAMMATIC_STREAM_SERIALIZATION = 6;
   if (c->count != 1 || c->attributes[0] != PROGRAMMATIC_STREAM_SERIALIZATION ||
       c->attributes[2] != 1) {
     return INVALID_VALUE;
   }
-  return cuLaunchKernel(function, c->gx, c->gy, c->gz, c->bx, c->by, c->bz, c->shared, c->stream,
-                        arguments, extra);
+  return launch_kernel(function, c->gx, c->gy, c->gz, c->bx, c->by, c->bz, c->shared, c->stream,
+                       true, arguments, extra);
 }
 }

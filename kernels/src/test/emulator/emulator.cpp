@@ -4,6 +4,7 @@
 
 Index blockIdx, blockDim, gridDim, threadIdx;
 char *dynamic_shared;
+bool awaited_previous;
 
 namespace {
 
@@ -117,6 +118,7 @@ void launch(unsigned x, unsigned y, int threads, size_t shared, std::function<vo
     fibers.resize(threads);
   }
   kernel = run;
+  awaited_previous = false;
   gridDim = {x, y, 1};
   blockDim = {static_cast<unsigned>(threads), 1, 1};
   for (unsigned j = 0; j < y; j++) {

@@ -9,6 +9,9 @@
 // Runs a kernel on a grid of x times y blocks.
 void launch(unsigned x, unsigned y, int threads, size_t shared, std::function<void()> run);
 
+// Whether a thread of the last kernel waited for the kernels before it.
+extern bool awaited_previous;
+
 // Kernels by name, called with pointers to their arguments.
 typedef std::function<void(void **)> Kernel;
 std::map<std::string, Kernel> &kernels();

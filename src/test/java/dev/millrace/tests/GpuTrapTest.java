@@ -35,6 +35,16 @@ final class GpuTrapTest {
 
   /** Broker and registry of this process alone. */
   private record Own(LocalStack stack, MemoryRegistry memory) implements Cluster {
+    static Own start() {
+      MemoryRegistry memory = MemoryRegistry.start();
+      try {
+        return new Own(LocalStack.startWithoutRegistry(), memory);
+      } catch (RuntimeException | Error e) {
+        memory.close();
+        throw e;
+      }
+    }
+
     @Override
     public String bootstrap() {
       return stack.broker().bootstrap();
@@ -73,7 +83,7 @@ final class GpuTrapTest {
     settings.put("engine.max.sequences", "8");
     settings.put("progress.save.tokens", "4");
     List<PromptEvent> prompts = prompts();
-    try (Own cluster = new Own(LocalStack.startWithoutRegistry(), MemoryRegistry.start());
+    try (Own cluster = Own.start();
         Scene undisturbed = Scene.on(cluster, settings);
         Scene broken = Scene.on(cluster, settings)) {
       try (ForkedJvm worker = Workers.forkMain(undisturbed)) {
@@ -126,7 +136,7 @@ final class GpuTrapTest {
       String log = worker.log();
       assertThat(exit).as(log).isEqualTo(1);
       assertThat(log)
-          .contains(TrappedWorker.TRAPPED)
+          .contains(TrappedWorker.TRAP)
           .containsPattern("CUDA_ERROR_ILLEGAL_ADDRESS")
           .contains("the worker failed; its prompts are resumed by the next one");
     }

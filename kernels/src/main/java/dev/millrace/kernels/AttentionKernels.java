@@ -96,14 +96,19 @@ public final class AttentionKernels implements AutoCloseable {
   /**
    * The sequences of a step, each int: queryStart [sequences + 1], contextLength [sequences],
    * blockTable [sequences][maxBlocks].
+   *
+   * <p>A sequence goes by its index s in them, and nothing but queryStart[s], queryStart[s + 1],
+   * contextLength[s] and the numbers from blockTable[s · maxBlocks] on is read of it. So the three
+   * may also share one array of sequences of different lengths, in which s is where a sequence
+   * begins and maxBlocks is 1: graphs have them so.
    */
   public record Sequences(long queryStart, long contextLength, long blockTable, int maxBlocks) {}
 
   /**
-   * Tiles of query tokens, each int [count]: of which sequence, and its first query token's index
-   * within the sequence's query. A tile has {@link #TILE_ROWS} / group tokens or what is left. They
-   * begin in this order, so what takes longest should come first. Where the index is -1 there is no
-   * tile.
+   * Tiles of query tokens, each int [count]: of which sequence, by its index in {@link Sequences},
+   * and its first query token's index within the sequence's query. A tile has {@link #TILE_ROWS} /
+   * group tokens or what is left. They begin in this order, so what takes longest should come
+   * first. Where the index is -1 there is no tile.
    */
   public record Tiles(long sequence, long token, int count) {}
 
@@ -118,15 +123,15 @@ public final class AttentionKernels implements AutoCloseable {
   public record Widened(long keys, long values, long blocks, int count, long first, Tiles tiles) {}
 
   /**
-   * Stretches of context of sequences with one query token, each int [count]: of which sequence,
-   * the positions [from, to). All of a sequence's follow one another; from is a multiple of 16.
-   * Where from is to there is no item.
+   * Stretches of context of sequences with one query token, each int [count]: of which sequence, by
+   * its index in {@link Sequences}, the positions [from, to). All of a sequence's follow one
+   * another; from is a multiple of 16. Where from is to there is no item.
    */
   public record Items(long sequence, long from, long to, int count) {}
 
   /**
-   * Sequences of more than one item, each int [count]: which, its first item, its items; none where
-   * those are 0.
+   * Sequences of more than one item, each int [count]: which, by its index in {@link Sequences},
+   * its first item, its items; none where those are 0.
    */
   public record Merges(long sequence, long first, long items, int count) {}
 

@@ -162,7 +162,7 @@ final class KernelModule implements AutoCloseable {
       if (result != 0) {
         CudaException.check(
             result,
-            "cuLaunchKernel",
+            config == null ? "cuLaunchKernel" : "cuLaunchKernelEx",
             name,
             blocksX + " x " + blocksY + " blocks",
             threads + " threads",

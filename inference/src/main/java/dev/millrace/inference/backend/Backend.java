@@ -94,7 +94,8 @@ public interface Backend extends AutoCloseable {
   }
 
   /**
-   * Brings a batch to the device.
+   * Brings a batch to the device. What {@link #linear}, {@link #qkv} or {@link #gateUp} left in a
+   * tensor before may be anything from here on: of the step before, a step reads what was drawn.
    *
    * @param previous what the step before drew, for {@link Batch#tokenFrom}; null if there is none
    */
@@ -113,7 +114,9 @@ public interface Backend extends AutoCloseable {
 
   /**
    * Turns queries [heads · headDim] and keys [kvHeads · headDim] by their positions, queries in
-   * place, and stores turned keys and values in the batch's slots of a layer.
+   * place, and stores turned keys and values in the batch's slots of a layer. Keys and values that
+   * {@link #linear} or {@link #qkv} made may be anything afterwards, for a device may leave their
+   * rows to be scaled here; so may queries of rows that have no slot.
    */
   void ropeAndStore(
       Step step, Rotary rotary, Tensor q, Tensor k, Tensor v, KvCache cache, int layer);
@@ -124,7 +127,11 @@ public interface Backend extends AutoCloseable {
    */
   void attention(Step step, Tensor q, KvCache cache, int layer, Tensor out);
 
-  /** out[t] = silu(gate[t]) · up[t], element by element; out may be gate or up. */
+  /**
+   * out[t] = silu(gate[t]) · up[t], element by element; out may be gate or up. Where {@link
+   * #linear} or {@link #qkv} made gate and up, those that are not out may be anything afterwards: a
+   * device may leave their rows to be scaled here.
+   */
   void siluMul(Tensor gate, Tensor up, int rows, Tensor out);
 
   /** x[t] += y[t]. */
@@ -134,14 +141,17 @@ public interface Backend extends AutoCloseable {
   void logitRows(Step step, Tensor x, Tensor out);
 
   /**
-   * Draws a token for each logit row, and appends it to the row's history where later draws depend
-   * on it.
+   * Draws a token for each logit row. The row's {@link Batch#sampling} has it once the caller has
+   * {@link Sampled#tokens}, where later draws depend on it; elsewhere a device may leave it out.
    */
   Sampled sample(Step step, Tensor logits);
 
   // Fused forms.
 
-  /** x += y, then out = rmsNorm(x). */
+  /**
+   * x += y, then out = rmsNorm(x). Where {@link #linear} made y, it may be anything afterwards: a
+   * device may leave its rows to be scaled here.
+   */
   default void addRmsNorm(Tensor x, Tensor y, int rows, Tensor weight, float epsilon, Tensor out) {
     add(x, y, rows);
     rmsNorm(x, rows, weight, epsilon, out);
@@ -155,7 +165,8 @@ public interface Backend extends AutoCloseable {
   }
 
   /**
-   * Gate and up projections over one input, then {@code out = silu(gate) · up}.
+   * Gate and up projections over one input, then {@code out = silu(gate) · up}. {@code gate.out}
+   * and {@code up.out} may hold anything afterwards, unless they are {@code out}.
    *
    * @param out may be {@code gate.out}
    */

@@ -8,7 +8,9 @@ import org.jspecify.annotations.Nullable;
 /**
  * What the sampler knows of one sequence: its parameters, and the tokens so far. The engine thread
  * makes it when a sequence is admitted; from then on the runner's thread alone appends what it
- * samples, so that a step planned before its predecessor ended still sees every token.
+ * samples, so that a step planned before its predecessor ended still sees every token. A runner may
+ * leave out tokens that no later draw depends on, as a GPU's does where there are no penalties:
+ * then the tokens here are those that it began with, and the runner goes by a batch's positions.
  */
 public final class SamplingState {
   private final SamplingParams params;
@@ -35,7 +37,7 @@ public final class SamplingState {
     return params;
   }
 
-  /** Position in the sequence of the token to be drawn next. */
+  /** Position of the token that follows those that are here. */
   public int position() {
     return prompt.length + outputLength;
   }
@@ -44,7 +46,7 @@ public final class SamplingState {
     return prompt.length;
   }
 
-  /** Tokens of output so far, resumed ones included. */
+  /** Tokens of output that are here, resumed ones included. */
   public int generated() {
     return outputLength;
   }
@@ -55,7 +57,8 @@ public final class SamplingState {
   }
 
   /**
-   * Called by the runner's thread with each token it sampled; {@link Sampler#FAILED} is dropped.
+   * Called by the runner's thread with each token it sampled, if later draws depend on it; {@link
+   * Sampler#FAILED} is dropped.
    */
   public void append(int token) {
     if (token < 0) {

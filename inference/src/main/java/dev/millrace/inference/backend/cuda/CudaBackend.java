@@ -370,6 +370,8 @@ public final class CudaBackend implements Backend {
   public void free(Tensor tensor) {
     CudaTensor t = (CudaTensor) tensor;
     if (t.owner()) {
+      // What comes there next is not to be scaled.
+      fp8.forget(t.address(), (long) t.rows() * t.stride() * t.type().bytes);
       memory.free(t.address());
     }
   }
@@ -402,6 +404,7 @@ public final class CudaBackend implements Backend {
 
   @Override
   public Step begin(Batch batch, @Nullable Sampled previous) {
+    fp8.forget();
     return CudaStep.send(batch, nextTurn(), (CudaSampled) previous);
   }
 
@@ -410,6 +413,7 @@ public final class CudaBackend implements Backend {
    */
   CudaStep begin(
       Batch batch, @Nullable CudaSampled previous, DecodeTables tables, List<AttentionPlan> plans) {
+    fp8.forget();
     StepBuffer buffer = nextTurn();
     tables.send(batch, plans, buffer);
     return CudaStep.sent(batch, buffer, previous, tables.arrays());
@@ -815,6 +819,11 @@ public final class CudaBackend implements Backend {
   /** Measures in memory that somebody lends, and overwrites it. */
   Gauge gauge(long bytes, LongSupplier address, boolean free) {
     return new CudaGauge(memory, products, converts, fp8, stream, bytes, address, free);
+  }
+
+  /** Whether rows of the last FP8 result are still to be scaled, by what reads it. */
+  boolean leftUnscaled() {
+    return fp8.isUnscaled();
   }
 
   private CudaTensor halves(Tensor tensor) {

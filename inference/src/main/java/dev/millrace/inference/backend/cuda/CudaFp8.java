@@ -272,6 +272,25 @@ final class CudaFp8 implements AutoCloseable {
     }
   }
 
+  /** Leaves the last result as it is: nobody reads it any more. */
+  void forget() {
+    unscaled = null;
+  }
+
+  /** As {@link #forget()}, if it lies in memory that is given back. */
+  void forget(long address, long bytes) {
+    if (unscaled != null
+        && unscaled.at.address() >= address
+        && unscaled.at.address() < address + bytes) {
+      unscaled = null;
+    }
+  }
+
+  /** Whether the rows of the last result are still to be multiplied. */
+  boolean isUnscaled() {
+    return unscaled != null;
+  }
+
   @Override
   public void close() {
     kernels.close();

@@ -22,8 +22,8 @@ final class CudaSampled implements Sampled {
   private @Nullable TokenLogprob @Nullable [] logprobs;
 
   /**
-   * @param states of rows that get their token when the host has it, null at the others; empty
-   *     where all are
+   * @param states of rows that have penalties, which get their token when the host has it, or want
+   *     log-probabilities; null at the others, empty where all are
    * @param there when the regions are on the host
    */
   CudaSampled(
@@ -51,7 +51,7 @@ final class CudaSampled implements Sampled {
       tokens = known;
       for (int row = 0; row < states.length; row++) {
         SamplingState state = states[row];
-        if (state != null) {
+        if (state != null && state.params().hasPenalties()) {
           state.append(known[row]);
         }
       }

@@ -45,6 +45,7 @@ final class DecodeGraphs implements AutoCloseable {
 
   private final List<AttentionPlan> plans;
   private final List<Recorded> graphs = new ArrayList<>();
+  private final DecodeTables.Sheet sheet = new DecodeTables.Sheet();
   private long freed;
   private volatile long launched;
 
@@ -120,7 +121,8 @@ final class DecodeGraphs implements AutoCloseable {
         address,
         rows,
         DecodeTables.room(rows, maxContext, mostBlocks),
-        kvHeads.stream().map(n -> room(rows, n, whole)).toList());
+        kvHeads.stream().map(n -> room(rows, n, whole)).toList(),
+        sheet);
   }
 
   private DecodeTables.Room room(int rows, int kvHeads, boolean whole) {

@@ -39,9 +39,16 @@ final class DecodeTables {
   private final int logitRows;
   private final int sequences;
   private final CudaStep.Arrays arrays;
-  private int[] numbers = new int[0];
-  private int[] begin = new int[0];
+  private final Sheet sheet;
   private int end;
+
+  /** Where a step's numbers are put together: one for all tables that a thread sends from. */
+  static final class Sheet {
+    private int[] numbers = new int[0];
+
+    /** Where each sequence begins among those of the step. */
+    private int[] begin = new int[0];
+  }
 
   /**
    * Most work of layers that have so many KV heads.
@@ -68,7 +75,8 @@ final class DecodeTables {
    * @param room for so many numbers of sequences
    * @param work for each number of KV heads, in order
    */
-  DecodeTables(long address, int rows, int room, List<Room> work) {
+  DecodeTables(long address, int rows, int room, List<Room> work, Sheet sheet) {
+    this.sheet = sheet;
     this.address = address;
     this.rows = rows;
     this.room = room;
@@ -172,18 +180,18 @@ final class DecodeTables {
   /** Sends a step of one query token for each sequence that has room here. */
   void send(Batch batch, List<AttentionPlan> made, StepBuffer buffer) {
     int count = batch.sequences;
-    if (begin.length == 0) {
-      begin = new int[rows];
-      numbers = new int[sequences];
+    if (sheet.begin.length < rows) {
+      sheet.begin = new int[rows];
     }
     int used = 0;
     for (int s = 0; s < count; s++) {
-      begin[s] = used;
+      sheet.begin[s] = used;
       used += OWN + blocks(batch, s);
     }
-    if (numbers.length < sequences + used) {
-      numbers = new int[sequences + Math.min(room, 2 * used)];
+    if (sheet.numbers.length < sequences + used) {
+      sheet.numbers = new int[sequences + Math.min(room, 2 * used)];
     }
+    int[] numbers = sheet.numbers;
     one(batch.tokens, count, tokens, 0);
     one(batch.tokenFrom, count, tokenFrom, -1);
     one(batch.positions, count, positions, 0);
@@ -193,7 +201,7 @@ final class DecodeTables {
       write(plans.get(i), made.get(i));
     }
     for (int s = 0; s < count; s++) {
-      int at = sequences + begin[s];
+      int at = sequences + sheet.begin[s];
       numbers[at] = s;
       numbers[at + 1] = s + 1; // where its query ends
       numbers[at + 2] = batch.contextLength[s];
@@ -210,8 +218,8 @@ final class DecodeTables {
 
   /** A number for each sequence, and for rows without one. */
   private void one(int[] values, int sequences, int at, int otherwise) {
-    System.arraycopy(values, 0, numbers, at, sequences);
-    Arrays.fill(numbers, at + sequences, at + rows, otherwise);
+    System.arraycopy(values, 0, sheet.numbers, at, sequences);
+    Arrays.fill(sheet.numbers, at + sequences, at + rows, otherwise);
   }
 
   private void write(Plan plan, AttentionPlan made) {
@@ -228,14 +236,14 @@ final class DecodeTables {
   /** Where these sequences begin, and the first one where there is none. */
   private void begins(AttentionPlan.Ints whose, int at, int all) {
     for (int i = 0; i < whose.count; i++) {
-      numbers[at + i] = begin[whose.values[i]];
+      sheet.numbers[at + i] = sheet.begin[whose.values[i]];
     }
-    Arrays.fill(numbers, at + whose.count, at + all, begin[0]);
+    Arrays.fill(sheet.numbers, at + whose.count, at + all, sheet.begin[0]);
   }
 
   /** Numbers of a plan, and of what stands for nothing. */
   private void fill(AttentionPlan.Ints ints, int at, int all, int otherwise) {
-    System.arraycopy(ints.values, 0, numbers, at, ints.count);
-    Arrays.fill(numbers, at + ints.count, at + all, otherwise);
+    System.arraycopy(ints.values, 0, sheet.numbers, at, ints.count);
+    Arrays.fill(sheet.numbers, at + ints.count, at + all, otherwise);
   }
 }

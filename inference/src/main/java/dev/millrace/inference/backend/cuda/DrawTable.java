@@ -176,8 +176,9 @@ final class DrawTable {
   }
 
   /**
-   * Rows of which the host must know more than their tokens: those that want log-probabilities, and
-   * those whose tokens later draws depend on; null elsewhere, and empty where there is no such row.
+   * Rows of which the host must know more than which token: those that want log-probabilities, and
+   * those whose later draws depend on it ({@link SamplingParams#hasPenalties}); null elsewhere, and
+   * empty where there is no such row.
    */
   @Nullable SamplingState[] followed() {
     if ((any & (HISTORY | LOGPROBS)) == 0) {

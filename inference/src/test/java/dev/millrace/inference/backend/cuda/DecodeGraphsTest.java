@@ -71,6 +71,7 @@ class DecodeGraphsTest {
     int computed = shared * BLOCK;
     int length;
     int lastToken;
+    int drawn; // tokens that were awaited
     int rowBefore = -1;
     boolean dead;
 
@@ -275,7 +276,7 @@ class DecodeGraphsTest {
       Member member = members.get(s);
       for (int p = member.computed; p < member.length; p++, t++) {
         boolean known = p < member.prompt.length;
-        boolean fromBefore = !known && member.states.get(runner).position() == p;
+        boolean fromBefore = !known && member.prompt.length + member.drawn == p;
         batch.tokenFrom[t] = fromBefore ? member.rowBefore : -1;
         batch.tokens[t] = known ? member.prompt[p] : fromBefore ? 0 : member.lastToken;
         batch.positions[t] = p;
@@ -300,6 +301,7 @@ class DecodeGraphsTest {
     for (int row = 0; row < members.size(); row++) {
       Member member = members.get(row);
       member.lastToken = graphs.tokens()[row];
+      member.drawn++;
       if (!member.dead) {
         TokenLogprob ours = Objects.requireNonNull(graphs.logprobs()[row]);
         TokenLogprob theirs = Objects.requireNonNull(plain.logprobs()[row]);

@@ -14,6 +14,7 @@ import dev.millrace.inference.backend.Weight;
 import dev.millrace.inference.checkpoint.WeightFormat;
 import dev.millrace.inference.model.TestSequence;
 import dev.millrace.inference.model.TestSequence.Part;
+import dev.millrace.kernels.FewRowsKernels;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
@@ -32,7 +33,9 @@ import org.junit.jupiter.params.provider.EnumSource;
  */
 @SuppressWarnings("NullAway.Init")
 class Fp8ResultTest {
-  private static final int ROWS = 40; // more than products of few rows take, which scale themselves
+  /** More than products of few rows take, which scale themselves. */
+  private static final int ROWS = 2 * FewRowsKernels.MOST_FP8_ROWS + 8;
+
   private static final int N = 256;
   private static final int HEAD = 64;
   private static final long SEED = 20_261_122;
@@ -93,10 +96,25 @@ class Fp8ResultTest {
   private Tensor product(Tensor x, boolean whole) {
     Tensor out = backend.tensor(ROWS, N);
     backend.linear(x, ROWS, layer, null, out);
-    if (whole) {
-      out.toHost(ROWS);
-    }
+    leave(out, whole);
     return out;
+  }
+
+  /** Otherwise each product would have the one before made whole. */
+  private static void multiplyAsOne(Weight... weights) {
+    for (int i = 1; i < weights.length; i++) {
+      CudaWeight next = (CudaWeight) weights[i];
+      assertThat(((CudaWeight) weights[i - 1]).end()).isEqualTo(next.address());
+    }
+  }
+
+  /** As the product left it, which has to be without its scales, or whole. */
+  private void leave(Tensor result, boolean whole) {
+    assertThat(backend.leftUnscaled()).as("rows wait for their scales").isTrue();
+    if (whole) {
+      result.toHost(ROWS);
+      assertThat(backend.leftUnscaled()).as("after a copy").isFalse();
+    }
   }
 
   @Test
@@ -142,6 +160,7 @@ class Fp8ResultTest {
     Weight gate = weight(N, 3);
     Weight up = weight(N, 4);
     Weight down = layer;
+    multiplyAsOne(gate, up);
     float[][] results = new float[2][];
     for (int i = 0; i < 2; i++) {
       List<Tensor> sides = backend.sideBySide(ROWS, N, N);
@@ -165,6 +184,7 @@ class Fp8ResultTest {
   @EnumSource(KvFormat.class)
   void shouldScaleQueriesKeysAndValues(KvFormat format) {
     Weight[] weights = {weight(2 * HEAD, 6), weight(HEAD, 7), weight(HEAD, 8)};
+    multiplyAsOne(weights);
     Tensor x = input();
     double[] frequencies = IntStream.range(0, HEAD / 2).mapToDouble(i -> 1.0 / (i + 1)).toArray();
     Rotary rotary = new Rotary(frequencies, 1);
@@ -184,9 +204,7 @@ class Fp8ResultTest {
           new Projection(weights[0], null, qkv.get(0)),
           new Projection(weights[1], null, qkv.get(1)),
           new Projection(weights[2], null, qkv.get(2)));
-      if (i == 1) {
-        qkv.get(0).toHost(ROWS);
-      }
+      leave(qkv.get(0), i == 1);
       backend.ropeAndStore(step, rotary, qkv.get(0), qkv.get(1), qkv.get(2), cache, 0);
       backend.attention(step, qkv.get(0), cache, 0, out);
       results[i] = out.toHost(ROWS);
@@ -202,5 +220,16 @@ class Fp8ResultTest {
     Tensor first = product(x, false);
     product(y, false);
     same("the first of two", first.toHost(ROWS), whole);
+  }
+
+  @Test
+  void shouldNotScaleWhatNobodyReadsAnyMore() {
+    Tensor x = input();
+    backend.free(product(x, false));
+    assertThat(backend.leftUnscaled()).as("after the result was freed").isFalse();
+    product(x, false);
+    TestSequence sequence = TestSequence.shuffled(new int[1], 1, SEED);
+    backend.begin(TestSequence.batch(List.of(new Part(sequence, 0, 1))), null);
+    assertThat(backend.leftUnscaled()).as("in the next step").isFalse();
   }
 }
