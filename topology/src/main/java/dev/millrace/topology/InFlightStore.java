@@ -3,6 +3,7 @@ package dev.millrace.topology;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HashMap;
 import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -56,9 +57,7 @@ final class InFlightStore {
       Map.of(
           TopicConfig.SEGMENT_BYTES_CONFIG, Integer.toString(32 * 1024 * 1024),
           TopicConfig.SEGMENT_MS_CONFIG, "60000",
-          TopicConfig.MIN_CLEANABLE_DIRTY_RATIO_CONFIG, "0.1",
-          // Prompts are text, and nobody reads these topics but Kafka Streams.
-          TopicConfig.COMPRESSION_TYPE_CONFIG, "lz4");
+          TopicConfig.MIN_CLEANABLE_DIRTY_RATIO_CONFIG, "0.1");
 
   private final KeyValueStore<Bytes, byte[]> prompts;
   private final KeyValueStore<Bytes, byte[]> progress;
@@ -78,11 +77,17 @@ final class InFlightStore {
   static Set<StoreBuilder<?>> builders() {
     Set<StoreBuilder<?>> builders = new HashSet<>();
     for (String name : List.of(PROMPTS, PROGRESS, SEEN)) {
+      Map<String, String> changelog = new HashMap<>(CHANGELOG);
+      if (name.equals(PROMPTS)) {
+        // They are text. The rest are numbers, or gone before anybody reads them: there the broker
+        // would only have work of it.
+        changelog.put(TopicConfig.COMPRESSION_TYPE_CONFIG, "lz4");
+      }
       builders.add(
           Stores.keyValueStoreBuilder(
                   Stores.inMemoryKeyValueStore(name), Serdes.Bytes(), Serdes.ByteArray())
               .withCachingDisabled()
-              .withLoggingEnabled(CHANGELOG));
+              .withLoggingEnabled(changelog));
     }
     builders.add(CommitMarker.builder());
     return builders;
