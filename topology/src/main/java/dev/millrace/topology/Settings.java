@@ -233,9 +233,9 @@ public final class Settings {
           "engine.batch.invariant",
           "false",
           Unit.FLAG,
-          "Whether an answer on a GPU depends on nothing but its prompt, to the byte, whatever else"
-              + " runs, however a prompt is cut, and where it is resumed; long contexts then take"
-              + " longer. The CPU does it always.");
+          "Whether an answer on a GPU depends on nothing but its prompt and how it is sampled, to"
+              + " the byte, whatever else runs, however a prompt is cut, and where it is resumed;"
+              + " long contexts then take longer. The CPU does it always.");
   static final Setting TIMINGS =
       own(
           "engine.timings.dir",
