@@ -41,6 +41,7 @@ public final class AvroSerializer<T extends SpecificRecord> implements Serialize
   public void configure(Map<String, ?> settings, boolean isKey) {
     this.isKey = isKey;
     registry = Registry.connect(RegistryConfig.of(settings));
+    last = null;
   }
 
   /**

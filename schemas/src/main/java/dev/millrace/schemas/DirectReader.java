@@ -84,7 +84,8 @@ final class DirectReader {
   }
 
   private static @Nullable Node symbols(Schema writer, Schema reader) {
-    if (!writer.getEnumSymbols().equals(reader.getEnumSymbols())) {
+    if (!writer.getFullName().equals(reader.getFullName())
+        || !writer.getEnumSymbols().equals(reader.getEnumSymbols())) {
       return null;
     }
     Object[] symbols =

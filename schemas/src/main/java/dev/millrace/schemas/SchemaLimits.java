@@ -2,6 +2,7 @@ package dev.millrace.schemas;
 
 import java.util.HashMap;
 import java.util.HashSet;
+import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import org.apache.avro.Schema;
@@ -12,7 +13,8 @@ import org.apache.avro.Schema;
  *
  * <ul>
  *   <li>The reader's grammar writes every use of a named type out in full: thirty types, each used
- *       twice by the next, are a billion symbols. So the schema's size written out has a limit.
+ *       twice by the next, are a billion symbols. So the schema's size written out has a limit, and
+ *       its depth, for records that name one another nest without end in flat text.
  *   <li>A recursive type makes the depth of the stack a matter of the record's bytes.
  *   <li>An array whose items take no bytes can claim any number of them.
  * </ul>
@@ -24,9 +26,20 @@ final class SchemaLimits {
   /** Types, fields and symbols of a schema with every named type written out where it is used. */
   static final long MAX_NODES = 20_000;
 
-  private final Map<String, Long> nodes = new HashMap<>();
+  /** Types within types, likewise written out. Ours have under 10. */
+  static final int MAX_DEPTH = 100;
+
+  private final Map<String, Size> sizes = new HashMap<>();
   private final Map<String, Long> bytes = new HashMap<>();
   private final Set<String> open = new HashSet<>();
+
+  /**
+   * Of a type written out.
+   *
+   * @param nodes at most one more than are allowed
+   * @param height 1 without types inside
+   */
+  private record Size(long nodes, int height) {}
 
   private SchemaLimits() {}
 
@@ -37,7 +50,7 @@ final class SchemaLimits {
    */
   static void check(Schema schema) {
     SchemaLimits limits = new SchemaLimits();
-    long nodes = limits.nodes(schema);
+    long nodes = limits.size(schema, 1).nodes;
     if (nodes > MAX_NODES) {
       throw new BadRecordException(
           "its schema "
@@ -49,37 +62,50 @@ final class SchemaLimits {
     limits.bytes(schema);
   }
 
-  private long nodes(Schema schema) {
+  private Size size(Schema schema, int level) {
+    refuseBelow(level);
     return switch (schema.getType()) {
       case RECORD -> {
-        Long known = nodes.get(schema.getFullName());
-        if (known != null) {
-          yield known;
+        Size known = sizes.get(schema.getFullName());
+        if (known == null) {
+          if (!open.add(schema.getFullName())) {
+            throw new BadRecordException(
+                "its schema uses the record " + schema.getFullName() + " inside itself");
+          }
+          known = of(1, schema.getFields().stream().map(Schema.Field::schema).toList(), level);
+          open.remove(schema.getFullName());
+          sizes.put(schema.getFullName(), known);
         }
-        if (!open.add(schema.getFullName())) {
-          throw new BadRecordException(
-              "its schema uses the record " + schema.getFullName() + " inside itself");
-        }
-        long sum = 1;
-        for (Schema.Field field : schema.getFields()) {
-          sum = plus(sum, nodes(field.schema()));
-        }
-        open.remove(schema.getFullName());
-        nodes.put(schema.getFullName(), sum);
-        yield sum;
+        refuseBelow(level + known.height - 1);
+        yield known;
       }
-      case UNION -> {
-        long sum = 1;
-        for (Schema branch : schema.getTypes()) {
-          sum = plus(sum, nodes(branch));
-        }
-        yield sum;
-      }
-      case ARRAY -> plus(1, nodes(schema.getElementType()));
-      case MAP -> plus(2, nodes(schema.getValueType()));
-      case ENUM -> plus(1, schema.getEnumSymbols().size());
-      default -> 1;
+      case UNION -> of(1, schema.getTypes(), level);
+      case ARRAY -> of(1, List.of(schema.getElementType()), level);
+      case MAP -> of(2, List.of(schema.getValueType()), level);
+      case ENUM -> new Size(plus(1, schema.getEnumSymbols().size()), 1);
+      default -> new Size(1, 1);
     };
+  }
+
+  private Size of(long own, List<Schema> parts, int level) {
+    long nodes = own;
+    int height = 0;
+    for (Schema part : parts) {
+      Size size = size(part, level + 1);
+      nodes = plus(nodes, size.nodes);
+      height = Math.max(height, size.height);
+    }
+    return new Size(nodes, 1 + height);
+  }
+
+  /** Each level is several frames of Avro's stack. */
+  private static void refuseBelow(int level) {
+    if (level > MAX_DEPTH) {
+      throw new BadRecordException(
+          "its schema has types nested deeper than "
+              + MAX_DEPTH
+              + " levels when every named type is written out where it is used");
+    }
   }
 
   /** Fewest bytes that a value takes. */

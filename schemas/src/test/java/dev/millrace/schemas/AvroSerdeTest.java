@@ -43,6 +43,21 @@ class AvroSerdeTest {
   }
 
   @Test
+  void shouldNameTheSchemaOfEachEventAndTopicInTurn() {
+    var any = new AvroSerde<>();
+    any.configure(Map.of("schema.registry.url", "mock://turns"), false);
+    CancelEvent cancel = CancelEvent.newBuilder().setPromptId("p").build();
+    for (int round = 0; round < 2; round++) {
+      for (String topic : List.of("a", "b")) {
+        for (var event : List.of(Events.prompt(), cancel)) {
+          byte[] bytes = any.serializer().serialize(topic, event);
+          assertThat(any.deserializer().deserialize(topic, bytes)).isEqualTo(event);
+        }
+      }
+    }
+  }
+
+  @Test
   void shouldReadBackEveryEventOfDefaults() throws Exception {
     for (var type : EventTypes.ALL) {
       var any = new AvroSerde<>();

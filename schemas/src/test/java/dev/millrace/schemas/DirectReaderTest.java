@@ -105,6 +105,8 @@ class DirectReaderTest {
         TestBytes.withField(PROMPT, "more", Schema.create(Schema.Type.INT)),
         Schema.createRecord("PromptEvent", null, PROMPT.getNamespace(), false, turned),
         new Schema.Parser().parse(text.replace("\"prefill\"", "\"begin\"")),
+        new Schema.Parser().parse(text.replace("\"MessageRole\"", "\"OtherRole\"")),
+        new Schema.Parser().parse(text.replace("\"PromptMessage\"", "\"OtherMessage\"")),
         new Schema.Parser().parse(text.replace("\"SYSTEM\",\"USER\"", "\"USER\",\"SYSTEM\"")),
         new Schema.Parser()
             .parse(

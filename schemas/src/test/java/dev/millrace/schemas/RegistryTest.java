@@ -349,6 +349,32 @@ class RegistryTest {
   }
 
   @Test
+  void shouldBlameTheRecordForASchemaWhoseTypesNestByTheirNames() {
+    // Flat text: each record has the one before as its field.
+    StringBuilder fields = new StringBuilder("{\"name\": \"f0\", \"type\": \"int\"}");
+    for (int i = 1; i <= SchemaLimits.MAX_DEPTH; i++) {
+      String inner = i == 1 ? "int" : "R" + (i - 1);
+      fields.append(
+          (", {\"name\": \"f%1$d\", \"type\": {\"type\": \"record\", \"name\": \"R%1$d\","
+                  + " \"fields\": [{\"name\": \"r\", \"type\": \"%2$s\"}]}}")
+              .formatted(i, inner));
+    }
+    answers.put(
+        "/schemas/ids/9",
+        answers(
+            "{\"type\": \"record\", \"name\": \"PromptEvent\", \"namespace\":"
+                + " \"dev.millrace.schemas\", \"fields\": ["
+                + fields
+                + "]}"));
+    try (AvroSerde<PromptEvent> serde = serde()) {
+      assertThatThrownBy(
+              () -> serde.deserializer().deserialize(TOPIC, new byte[] {0, 0, 0, 0, 9, 0, 0}))
+          .isInstanceOf(BadRecordException.class)
+          .hasMessageContainingAll("schema id 9", "nested deeper than 100 levels");
+    }
+  }
+
+  @Test
   void shouldBlameTheRecordForASchemaThatIsNotAvro() {
     answers.put(
         "/schemas/ids/9", new Answer(200, "{\"schemaType\": \"JSON\", \"schema\": \"{}\"}"));

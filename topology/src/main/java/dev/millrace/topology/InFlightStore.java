@@ -79,8 +79,9 @@ final class InFlightStore {
     for (String name : List.of(PROMPTS, PROGRESS, SEEN)) {
       Map<String, String> changelog = new HashMap<>(CHANGELOG);
       if (name.equals(PROMPTS)) {
-        // They are text. The rest are numbers, or gone before anybody reads them: there the broker
-        // would only have work of it.
+        // They are text, and may be large. Progress is deleted soon, answers kept in it too, and
+        // ids
+        // do not shrink: what the broker would save there is not worth its work.
         changelog.put(TopicConfig.COMPRESSION_TYPE_CONFIG, "lz4");
       }
       builders.add(
