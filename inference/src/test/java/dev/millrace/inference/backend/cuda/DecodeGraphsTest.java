@@ -1,7 +1,6 @@
 package dev.millrace.inference.backend.cuda;
 
 import static org.assertj.core.api.Assertions.assertThat;
-import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import dev.millrace.inference.api.SamplingParams;
 import dev.millrace.inference.api.TokenLogprob;
@@ -108,8 +107,7 @@ class DecodeGraphsTest {
 
   @Test
   void shouldComputeTheSameInFp8() throws Exception {
-    Gpu.require();
-    assumeTrue(Gpu.hasFp8(), "this GPU has no units for FP8");
+    Gpu.requireFp8();
     check(WeightFormat.F8_E4M3, KvFormat.FP8);
   }
 
@@ -120,8 +118,7 @@ class DecodeGraphsTest {
 
   @Test
   void shouldComputeTheSameBitsInFp8WhereResultsAreInvariant() throws Exception {
-    Gpu.require();
-    assumeTrue(Gpu.hasFp8(), "this GPU has no units for FP8");
+    Gpu.requireFp8();
     checkInvariant(WeightFormat.F8_E4M3, KvFormat.FP8);
   }
 

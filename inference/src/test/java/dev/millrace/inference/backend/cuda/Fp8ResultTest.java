@@ -1,7 +1,6 @@
 package dev.millrace.inference.backend.cuda;
 
 import static org.assertj.core.api.Assertions.assertThat;
-import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import dev.millrace.inference.backend.Backend.Projection;
 import dev.millrace.inference.backend.KvCache;
@@ -46,8 +45,8 @@ class Fp8ResultTest {
 
   @BeforeEach
   void open() {
+    Gpu.requireFp8();
     backend = Gpu.open();
-    assumeTrue(Gpu.hasFp8(), "this GPU has no units for FP8");
     layer = weight(N, 1);
   }
 

@@ -24,6 +24,12 @@ public final class Gpu {
     }
   }
 
+  /** As {@link #require}, and skips the test too where the GPU has no units for FP8. */
+  static void requireFp8() {
+    require();
+    assumeTrue(hasFp8(), "this GPU has no units for FP8");
+  }
+
   /** A backend on a small part of the memory. */
   public static CudaBackend open() {
     require();
