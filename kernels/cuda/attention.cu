@@ -1,6 +1,6 @@
 // Attention over the paged cache: softmax(q * K^T / sqrt(headDim)) * V, of bf16 keys and values.
 
-#include "attention.cuh"
+#include "decode.cuh"
 
 // Several query tokens of a sequence. Block (x, y): tile x of KV head y. The tile's rows are
 // (token, head of the group), its tokens ROWS / group or what is left of the sequence's query.
@@ -128,17 +128,20 @@ extern "C" __global__ void merge(const float *partial, const float *weight, bf16
     prefill<D>(memory, q, keys, values, out, query_start, context_length, block_table,            \
                tile_sequence, tile_token, max_blocks, kv_heads, group, q_stride, out_stride,      \
                scale);                                                                            \
-  }                                                                                               \
-  extern "C" __global__ void __launch_bounds__(DECODE_WARPS *WARP) decode_##D(                    \
+  }
+
+// TILES times eight query heads a KV head, or parts of so many.
+#define DECODE(NAME, D, TILES)                                                                    \
+  extern "C" __global__ void __launch_bounds__(DECODE_WARPS *WARP) NAME(                          \
       const bf16 *q, const bf16 *keys, const bf16 *values, bf16 *out, float *partial,             \
       float *weight, const int *query_start, const int *context_length, const int *block_table,   \
       const int *item_sequence, const int *item_from, const int *item_to, int max_blocks,         \
       int kv_heads, int group, int q_stride, int out_stride, float scale) {                       \
     extern __shared__ __align__(16) bf16 memory[];                                                \
-    decode<D, DECODE_STAGES, bf16, Rows<D>, false>(                                               \
-        memory, q, keys, values, out, partial, weight, query_start, context_length, block_table,  \
-        item_sequence, item_from, item_to, max_blocks, kv_heads, group, q_stride, out_stride,     \
-        scale, 1.0f);                                                                             \
+    decode<D, DECODE_STAGES, bf16, TILES>(memory, q, keys, values, out, partial, weight,          \
+                                          query_start, context_length, block_table,               \
+                                          item_sequence, item_from, item_to, max_blocks,          \
+                                          kv_heads, group, q_stride, out_stride, scale, 1.0f);    \
   }
 
 HEAD_DIM(16)
@@ -147,3 +150,15 @@ HEAD_DIM(48)
 HEAD_DIM(64)
 HEAD_DIM(96)
 HEAD_DIM(128)
+DECODE(decode_16, 16, 1)
+DECODE(decode_16_16, 16, 2)
+DECODE(decode_32, 32, 1)
+DECODE(decode_32_16, 32, 2)
+DECODE(decode_48, 48, 1)
+DECODE(decode_48_16, 48, 2)
+DECODE(decode_64, 64, 1)
+DECODE(decode_64_16, 64, 2)
+DECODE(decode_96, 96, 1)
+DECODE(decode_96_16, 96, 2)
+DECODE(decode_128, 128, 1)
+DECODE(decode_128_16, 128, 2)

@@ -4,82 +4,11 @@
 // float: nothing is lost but what the cache itself rounds. Queries and weights become halves, which
 // hold more digits than bf16; a query above 65504 would become infinite.
 
-#include "attention.cuh"
-#include "fp8.cuh"
+#include "decode.cuh"
 #include "overlap.cuh"
 
-// What a warp of a decode holds of 16 rows. Keys and values go from shared memory to registers as
-// they are, four numbers a thread where the matrix units want two and two, so which number of a
-// head is called which is chosen to fit:
-//   of 16 numbers of q and k a thread holds 4t..4t+3, as numbers 2t, 2t+1, 2t+8 and 2t+9;
-//   of 16 columns of v numbers 2i go to one tile of eight, numbers 2i + 1 to another.
-template <int D>
-struct Fp8Rows : Sums<D> {
-  static constexpr int S = STRIDE<D, e4m3>;
-  uint32_t q[D / 16][4];
-
-  // q0, q1: the heads of rows g and g + 8, null where there is no such row.
-  __device__ __forceinline__ void begin(const bf16 *q0, const bf16 *q1) {
-    int t = threadIdx.x % 4;
-#pragma unroll
-    for (int k = 0; k < D / 16; k++) {
-      int column = k * 16 + 4 * t;
-      q[k][0] = q0 ? pack_half(load(q0, column), load(q0, column + 1)) : 0;
-      q[k][1] = q1 ? pack_half(load(q1, column), load(q1, column + 1)) : 0;
-      q[k][2] = q0 ? pack_half(load(q0, column + 2), load(q0, column + 3)) : 0;
-      q[k][3] = q1 ? pack_half(load(q1, column + 2), load(q1, column + 3)) : 0;
-    }
-    Sums<D>::begin();
-  }
-
-  // Takes 16 positions from `from` on, as weigh() says.
-  template <int TOKENS, bool MASK>
-  __device__ __forceinline__ void attend(const e4m3 *keys, const e4m3 *values, int from, int last0,
-                                         int last1, float scale) {
-    static_assert(TOKENS == 16, "two tiles of eight");
-    int lane = threadIdx.x % WARP;
-    // Matrix i of four: rows i % 2 * 8 on, columns i / 2 * 16 on, of 16-byte rows.
-    int row = lane / 8 % 2 * 8 + lane % 8;
-    int next = lane / 16;
-    float s[2][4] = {};
-#pragma unroll
-    for (int k = 0; k < D / 16; k += 2) {
-      uint32_t r[4];
-      load_matrices(r, keys + row * S + min(k + next, D / 16 - 1) * 16);
-      multiply<true>(s[0], q[k], halves(r[0]), halves(r[0] >> 16));
-      multiply<true>(s[1], q[k], halves(r[1]), halves(r[1] >> 16));
-      if (k + 1 < D / 16) {
-        multiply<true>(s[0], q[k + 1 < D / 16 ? k + 1 : k], halves(r[2]), halves(r[2] >> 16));
-        multiply<true>(s[1], q[k + 1 < D / 16 ? k + 1 : k], halves(r[3]), halves(r[3] >> 16));
-      }
-    }
-    this->template weigh<16, MASK>(s, from, last0, last1, scale);
-    uint32_t p[4] = {pack_half(s[0][0], s[0][1]), pack_half(s[0][2], s[0][3]),
-                     pack_half(s[1][0], s[1][1]), pack_half(s[1][2], s[1][3])};
-#pragma unroll
-    for (int n = 0; n < D / 16; n += 2) {
-      uint32_t r[4];
-      load_transposed(r, values + row * S + min(n + next, D / 16 - 1) * 16);
-      take(n, p, r[0], r[1]);
-      if (n + 1 < D / 16) {
-        take(n + 1 < D / 16 ? n + 1 : n, p, r[2], r[3]);
-      }
-    }
-  }
-
-  // Columns 16n on; low: tokens 0 to 7, high: 8 to 15, each two tokens of two columns.
-  __device__ __forceinline__ void take(int n, const uint32_t (&p)[4], uint32_t low, uint32_t high) {
-    constexpr unsigned EVEN = 0x4420, ODD = 0x4431;
-    multiply<true>(this->out[2 * n], p, halves(__byte_perm(low, 0, EVEN)),
-                   halves(__byte_perm(high, 0, EVEN)));
-    multiply<true>(this->out[2 * n + 1], p, halves(__byte_perm(low, 0, ODD)),
-                   halves(__byte_perm(high, 0, ODD)));
-  }
-};
-
-// Of a decode. Four blocks at once on a processor hide what a warp waits for better than a longer
-// pipeline does.
-constexpr int DECODE_STAGES = 2;
+// Of a decode: four blocks at once on a multiprocessor.
+constexpr int DECODE_STAGES = 3;
 constexpr int DECODE_BLOCKS = 4;
 
 // Several query tokens of a sequence, as in attention.cu. A tile of keys and values comes as it is,
@@ -239,18 +168,20 @@ extern "C" __global__ void __launch_bounds__(WIDEN_THREADS)
     prefill<D>(memory, q, keys, values, out, query_start, context_length, block_table,            \
                tile_sequence, tile_token, max_blocks, kv_heads, group, q_stride, out_stride,      \
                scale, factor);                                                                    \
-  }                                                                                               \
-  extern "C" __global__ void __launch_bounds__(DECODE_WARPS *WARP, DECODE_BLOCKS)                 \
-      decode_fp8_##D(                                                                             \
+  }
+
+// TILES times eight query heads a KV head, or parts of so many.
+#define DECODE(NAME, D, TILES)                                                                    \
+  extern "C" __global__ void __launch_bounds__(DECODE_WARPS *WARP, DECODE_BLOCKS) NAME(           \
       const bf16 *q, const e4m3 *keys, const e4m3 *values, bf16 *out, float *partial,             \
       float *weight, const int *query_start, const int *context_length, const int *block_table,   \
       const int *item_sequence, const int *item_from, const int *item_to, int max_blocks,         \
       int kv_heads, int group, int q_stride, int out_stride, float scale, float factor) {         \
     extern __shared__ __align__(16) bf16 memory[];                                                \
-    decode<D, DECODE_STAGES, e4m3, Fp8Rows<D>, true>(                                             \
-        reinterpret_cast<e4m3 *>(memory), q, keys, values, out, partial, weight, query_start,     \
-        context_length, block_table, item_sequence, item_from, item_to, max_blocks, kv_heads,     \
-        group, q_stride, out_stride, scale, factor);                                              \
+    decode<D, DECODE_STAGES, e4m3, TILES>(memory, q, keys, values, out, partial, weight,          \
+                                          query_start, context_length, block_table,               \
+                                          item_sequence, item_from, item_to, max_blocks,          \
+                                          kv_heads, group, q_stride, out_stride, scale, factor);  \
   }
 
 HEAD_DIM(16)
@@ -259,3 +190,15 @@ HEAD_DIM(48)
 HEAD_DIM(64)
 HEAD_DIM(96)
 HEAD_DIM(128)
+DECODE(decode_fp8_16, 16, 1)
+DECODE(decode_fp8_16_16, 16, 2)
+DECODE(decode_fp8_32, 32, 1)
+DECODE(decode_fp8_32_16, 32, 2)
+DECODE(decode_fp8_48, 48, 1)
+DECODE(decode_fp8_48_16, 48, 2)
+DECODE(decode_fp8_64, 64, 1)
+DECODE(decode_fp8_64_16, 64, 2)
+DECODE(decode_fp8_96, 96, 1)
+DECODE(decode_fp8_96_16, 96, 2)
+DECODE(decode_fp8_128, 128, 1)
+DECODE(decode_fp8_128_16, 128, 2)

@@ -49,6 +49,13 @@ __device__ __forceinline__ void load_transposed(uint32_t (&r)[4], const void *ro
                : "memory");
 }
 
+// An 8x8 matrix of two-byte numbers that lies as B or as half of C does, transposed.
+__device__ __forceinline__ uint32_t transposed(uint32_t pair) {
+  uint32_t r;
+  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;\n" : "=r"(r) : "r"(pair));
+  return r;
+}
+
 // Copies 16 bytes, or zeros where there is nothing to copy; the address is valid all the same.
 __device__ __forceinline__ void copy_async(void *to, const void *from, bool there) {
   int bytes = there ? 16 : 0;

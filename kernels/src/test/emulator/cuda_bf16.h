@@ -151,6 +151,7 @@ inline unsigned __ballot_sync(unsigned, bool v) {
   }
   return lanes;
 }
+inline bool __any_sync(unsigned all, bool v) { return __ballot_sync(all, v) != 0; }
 
 // Copies that a thread has begun, by groups; the last group is open.
 struct Copy {

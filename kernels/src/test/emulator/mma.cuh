@@ -64,6 +64,20 @@ inline void load(uint32_t (&r)[4], const void *row, bool transposed) {
 inline void load_matrices(uint32_t (&r)[4], const void *row) { load(r, row, false); }
 inline void load_transposed(uint32_t (&r)[4], const void *row) { load(r, row, true); }
 
+// Row lane / 4, columns lane % 4 * 2 on.
+inline uint32_t transposed(uint32_t pair) {
+  const uint32_t *all = static_cast<const uint32_t *>(warp_exchange(&pair, sizeof pair));
+  int lane = threadIdx.x % 32;
+  int column = lane / 4;
+  uint32_t r = 0;
+  for (int i = 0; i < 2; i++) {
+    int row = lane % 4 * 2 + i;
+    r |= (all[row * 4 + column / 2] >> 16 * (column % 2) & 0xffff) << 16 * i;
+  }
+  __syncwarp();
+  return r;
+}
+
 // Happens when it is waited for, not before.
 inline void copy_async(void *to, const void *from, bool there) {
   require(reinterpret_cast<uintptr_t>(to) % 16 == 0, "asynchronous copy to a misaligned address");

@@ -20,15 +20,17 @@ public final class AttentionKernels implements AutoCloseable {
   /** Rows of a prefill tile: query tokens times the heads that share a KV head. */
   public static final int TILE_ROWS = 128;
 
-  /** Query heads of one block of a decode. */
-  private static final int DECODE_ROWS = 16;
+  /** Query heads of one block of a decode, of few heads that share a KV head and of many. */
+  private static final int FEW_HEADS = 8;
+
+  private static final int MANY_HEADS = 16;
 
   private static final int WARP = 32;
   private static final int PREFILL_WARPS = 8;
   private static final int PREFILL_TOKENS = 64;
   private static final int DECODE_WARPS = 4;
   private static final int DECODE_STAGES = 3;
-  private static final int DECODE_STAGES_FP8 = 2;
+  private static final int DECODE_STAGES_FP8 = 3;
 
   private static final int PART_BYTES = 16;
 
@@ -48,8 +50,10 @@ public final class AttentionKernels implements AutoCloseable {
   private final KernelModule.Kernel merge = attention.kernel("merge");
   private final Map<Integer, KernelModule.Kernel> prefill = new HashMap<>();
   private final Map<Integer, KernelModule.Kernel> decode = new HashMap<>();
+  private final Map<Integer, KernelModule.Kernel> decodeMany = new HashMap<>();
   private final Map<Integer, KernelModule.Kernel> prefillFp8 = new HashMap<>();
   private final Map<Integer, KernelModule.Kernel> decodeFp8 = new HashMap<>();
+  private final Map<Integer, KernelModule.Kernel> decodeFp8Many = new HashMap<>();
 
   /**
    * e4m3 keys and values: what they are multiplied by when they are read.
@@ -157,8 +161,10 @@ public final class AttentionKernels implements AutoCloseable {
     for (int headDim : HEAD_DIMS) {
       prefill.put(headDim, attention.kernel("prefill_" + headDim));
       decode.put(headDim, attention.kernel("decode_" + headDim));
+      decodeMany.put(headDim, attention.kernel("decode_" + headDim + "_16"));
       prefillFp8.put(headDim, attentionFp8.kernel("prefill_fp8_" + headDim));
       decodeFp8.put(headDim, attentionFp8.kernel("decode_fp8_" + headDim));
+      decodeFp8Many.put(headDim, attentionFp8.kernel("decode_fp8_" + headDim + "_16"));
     }
   }
 
@@ -262,7 +268,11 @@ public final class AttentionKernels implements AutoCloseable {
       Items items,
       Partials partials,
       Stream stream) {
-    KernelModule.Kernel kernel = of(layer.fp8 == null ? decode : decodeFp8, layer);
+    boolean few = layer.group() <= FEW_HEADS;
+    KernelModule.Kernel kernel =
+        layer.fp8 == null
+            ? of(few ? decode : decodeMany, layer)
+            : of(few ? decodeFp8 : decodeFp8Many, layer);
     kernel.with(q.address()).with(layer.keys).with(layer.values).with(out.address());
     kernel.with(partials.values).with(partials.weights);
     sequences(kernel, sequences).with(items.sequence).with(items.from).with(items.to);
@@ -306,7 +316,7 @@ public final class AttentionKernels implements AutoCloseable {
 
   /** Blocks of a decode that share a KV head's query heads. */
   static int decodeParts(int group) {
-    return Math.ceilDiv(group, DECODE_ROWS);
+    return Math.ceilDiv(group, MANY_HEADS);
   }
 
   /** Bytes of a row of shared memory: an odd number of parts, so that eight meet no bank twice. */

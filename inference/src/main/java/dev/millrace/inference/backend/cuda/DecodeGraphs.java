@@ -132,7 +132,7 @@ final class DecodeGraphs implements AutoCloseable {
     if (whole) {
       return new DecodeTables.Room(kvHeads, rows, 0, 0);
     }
-    int cuts = AttentionPlan.mostCuts(group(kvHeads), kvHeads, backend.multiprocessors());
+    int cuts = AttentionPlan.mostCuts(rows, group(kvHeads), kvHeads, backend.multiprocessors());
     return new DecodeTables.Room(kvHeads, rows + cuts, Math.min(rows, cuts), 0);
   }
 

@@ -6,15 +6,18 @@ import dev.millrace.inference.engine.Batch;
 import dev.millrace.kernels.AttentionKernels;
 import java.util.Random;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 
 class AttentionPlanTest {
   private static final long SEED = 3;
   private static final int MULTIPROCESSORS = 132;
 
+  private final AttentionPlan plan = new AttentionPlan(false);
+
   @Test
   void shouldCoverEveryQueryAndEveryPositionOnce() {
     Random random = new Random(SEED);
-    AttentionPlan plan = new AttentionPlan(false);
     for (int i = 0; i < 500; i++) {
       int sequences = 1 + random.nextInt(40);
       int group = 1 + random.nextInt(40);
@@ -27,11 +30,11 @@ class AttentionPlanTest {
         batch.contextLength[s] = queries + random.nextInt(random.nextBoolean() ? 100 : 40_000);
       }
       plan.plan(batch, group, kvHeads, MULTIPROCESSORS);
-      check(batch, plan, group);
+      check(batch, group);
     }
   }
 
-  private static void check(Batch batch, AttentionPlan plan, int group) {
+  private void check(Batch batch, int group) {
     int tile = 0;
     int item = 0;
     int merge = 0;
@@ -67,22 +70,63 @@ class AttentionPlanTest {
   }
 
   @Test
-  void shouldFillTheGpuWithOneSequenceAndNotCutManyUp() {
-    AttentionPlan plan = new AttentionPlan(false);
+  void shouldFillTheGpuWithOneLongSequence() {
     plan.plan(decodes(1, 32_768), 4, 8, MULTIPROCESSORS);
-    assertThat(plan.itemSequence.count * 8).isBetween(2 * MULTIPROCESSORS, 5 * MULTIPROCESSORS);
-    plan.plan(decodes(512, 1024), 4, 8, MULTIPROCESSORS);
-    assertThat(plan.itemSequence.count).isEqualTo(512);
+    assertThat(plan.itemSequence.count * 8).isBetween(MULTIPROCESSORS, 4 * MULTIPROCESSORS);
+    assertThat(plan.mergeSequence.count).isEqualTo(1);
+  }
+
+  @ParameterizedTest
+  @CsvSource({"512, 1024", "64, 16000", "32, 1250", "16, 1250", "1, 600"})
+  void shouldNotCutWhatReadsAsFastWhole(int sequences, int context) {
+    plan.plan(decodes(sequences, context), 4, 8, MULTIPROCESSORS);
+    assertThat(plan.itemSequence.count).isEqualTo(sequences);
     assertThat(plan.mergeSequence.count).isZero();
   }
 
   @Test
+  void shouldCutLongSequencesThatAreALittleMoreThanRunAtOnce() {
+    plan.plan(decodes(74, 16_000), 4, 8, MULTIPROCESSORS);
+    assertThat(plan.itemSequence.count).isBetween(2 * 74, 8 * 74);
+  }
+
+  @Test
+  void shouldCutTheOneLongSequenceAmongShortOnes() {
+    Batch batch = decodes(600, 500);
+    batch.contextLength[300] = 100_000;
+    plan.plan(batch, 4, 8, MULTIPROCESSORS);
+    assertThat(plan.itemSequence.count).isBetween(604, 700);
+    assertThat(plan.mergeSequence.count).isEqualTo(1);
+  }
+
+  @Test
+  void shouldNotCutMoreThanThereIsRoomFor() {
+    Random random = new Random(SEED);
+    for (int i = 0; i < 2_000; i++) {
+      int kvHeads = 1 + random.nextInt(16);
+      int group = 1 + random.nextInt(32);
+      Batch batch = decodes(1 + random.nextInt(300), 1);
+      int most = 1 << random.nextInt(18);
+      for (int s = 0; s < batch.sequences; s++) {
+        batch.contextLength[s] = 1 + random.nextInt(random.nextInt(4) == 0 ? most : 1_000);
+      }
+      plan.plan(batch, group, kvHeads, MULTIPROCESSORS);
+      int cuts = AttentionPlan.mostCuts(batch.sequences, group, kvHeads, MULTIPROCESSORS);
+      assertThat(plan.itemSequence.count)
+          .as("seed %d, round %d", SEED, i)
+          .isLessThanOrEqualTo(batch.sequences + cuts)
+          .isLessThanOrEqualTo(AttentionPlan.mostItems(batch.sequences, MULTIPROCESSORS));
+      assertThat(plan.mergeSequence.count).isLessThanOrEqualTo(Math.min(batch.sequences, cuts));
+    }
+  }
+
+  @Test
   void shouldGiveEveryTokenToATileWhereResultsAreInvariant() {
-    AttentionPlan plan = new AttentionPlan(true);
-    plan.plan(decodes(5, 1024), 4, 8, MULTIPROCESSORS);
-    assertThat(plan.tileSequence.count).isEqualTo(5);
-    assertThat(plan.itemSequence.count).isZero();
-    assertThat(plan.mergeSequence.count).isZero();
+    AttentionPlan fixed = new AttentionPlan(true);
+    fixed.plan(decodes(5, 1024), 4, 8, MULTIPROCESSORS);
+    assertThat(fixed.tileSequence.count).isEqualTo(5);
+    assertThat(fixed.itemSequence.count).isZero();
+    assertThat(fixed.mergeSequence.count).isZero();
   }
 
   private static Batch decodes(int sequences, int context) {
