@@ -97,6 +97,8 @@ extern "C" __global__ void merge(const float *partial, const float *weight, bf16
                                  const int *query_start, const int *merge_sequence,
                                  const int *merge_first, const int *merge_count, int heads,
                                  int head_dim, int out_stride) {
+  admit_next();
+  await_previous();
   int first = merge_first[blockIdx.x];
   int count = merge_count[blockIdx.x];
   if (count == 0) {

@@ -5,7 +5,6 @@
 // hold more digits than bf16; a query above 65504 would become infinite.
 
 #include "decode.cuh"
-#include "overlap.cuh"
 
 // Of a decode: four blocks at once on a multiprocessor.
 constexpr int DECODE_STAGES = 3;

@@ -8,6 +8,7 @@
 
 #include "attention.cuh"
 #include "fp8.cuh"
+#include "overlap.cuh"
 
 constexpr int DECODE_WARPS = 4;
 
@@ -291,11 +292,13 @@ __device__ __forceinline__ void decode(bf16 *memory, const bf16 *q, const T *key
                                        float scale, float factor) {
   constexpr int TILE = BLOCK_TOKENS * STRIDE<D, T>;
   constexpr int HEADS = 8 * TILES;
+  admit_next();
   int item = blockIdx.x;
   int sequence = item_sequence[item];
   int from = item_from[item];
   int to = item_to[item];
   if (from >= to) {
+    await_previous();
     return; // no item: a graph's grid has room for the most
   }
   int parts = (group + HEADS - 1) / HEADS;
@@ -322,9 +325,19 @@ __device__ __forceinline__ void decode(bf16 *memory, const bf16 *q, const T *key
     next += STEP;
     block = next < to ? cache.blocks[next / BLOCK_TOKENS] : 0;
   };
+  // The kernel before makes the query, and stores the last position. What lies in blocks before that
+  // position's has been there since earlier steps, which have ended: a step begins with a copy.
+  int made = (context_length[sequence] - 1) / BLOCK_TOKENS * BLOCK_TOKENS;
+  bool early = next + (STAGES - 2) * STEP < made;
+  if (!early) {
+    await_previous();
+  }
 #pragma unroll
   for (int i = 0; i < STAGES - 1; i++) {
     fetch(i);
+  }
+  if (early) {
+    await_previous();
   }
   Columns<D, T, TILES> mine;
   mine.begin(q + query * q_stride + head * D, heads_here);

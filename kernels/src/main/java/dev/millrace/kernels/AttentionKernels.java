@@ -47,7 +47,7 @@ public final class AttentionKernels implements AutoCloseable {
   private final KernelModule.Kernel ropeStore = rope.overlapping("rope_store");
   private final KernelModule.Kernel ropeStoreFp8 = rope.overlapping("rope_store_fp8");
   private final KernelModule.Kernel widen = attentionFp8.overlapping("widen_blocks");
-  private final KernelModule.Kernel merge = attention.kernel("merge");
+  private final KernelModule.Kernel merge = attention.overlapping("merge");
   private final Map<Integer, KernelModule.Kernel> prefill = new HashMap<>();
   private final Map<Integer, KernelModule.Kernel> decode = new HashMap<>();
   private final Map<Integer, KernelModule.Kernel> decodeMany = new HashMap<>();
@@ -160,11 +160,11 @@ public final class AttentionKernels implements AutoCloseable {
   public AttentionKernels() {
     for (int headDim : HEAD_DIMS) {
       prefill.put(headDim, attention.kernel("prefill_" + headDim));
-      decode.put(headDim, attention.kernel("decode_" + headDim));
-      decodeMany.put(headDim, attention.kernel("decode_" + headDim + "_16"));
+      decode.put(headDim, attention.overlapping("decode_" + headDim));
+      decodeMany.put(headDim, attention.overlapping("decode_" + headDim + "_16"));
       prefillFp8.put(headDim, attentionFp8.kernel("prefill_fp8_" + headDim));
-      decodeFp8.put(headDim, attentionFp8.kernel("decode_fp8_" + headDim));
-      decodeFp8Many.put(headDim, attentionFp8.kernel("decode_fp8_" + headDim + "_16"));
+      decodeFp8.put(headDim, attentionFp8.overlapping("decode_fp8_" + headDim));
+      decodeFp8Many.put(headDim, attentionFp8.overlapping("decode_fp8_" + headDim + "_16"));
     }
   }
 

@@ -117,9 +117,9 @@ final class AttentionPlan {
    *
    * <p>By what was measured on an H200, in tokens of an item that runs as one of a full wave: the
    * cache is read as fast as it can be as long as a quarter of a wave runs, so that one item alone
-   * goes four times as fast; each item takes a while to begin and to end, and putting items together
-   * takes a kernel more. So whole sequences are best but where they are few, or long and a little
-   * more than a wave.
+   * goes four times as fast; each item takes a while to begin and to end, and putting items
+   * together takes a kernel more. So whole sequences are best but where they are few, or long and a
+   * little more than a wave.
    */
   private static int stretch(Batch batch, int blocksEach, int multiprocessors) {
     long tokens = 0;
