@@ -134,11 +134,11 @@ final class AttentionPlan {
     }
     int wave = wave(blocksEach, multiprocessors);
     int best = aligned(longest);
-    double least = WORTH * takes(tokens, longest, decodes, wave);
-    // What cutting can save is the end, when few items are left.
-    if (least - (double) tokens / wave <= MERGE) {
-      return best;
+    double reading = (double) tokens / wave;
+    if (end(reading, longest, decodes, wave) <= MERGE) {
+      return best; // nothing else is saved
     }
+    double least = WORTH * takes(reading, longest, decodes, wave);
     int most = decodes + mostCuts(decodes, wave);
     for (int cuts : CUTS) {
       int stretch = aligned(Math.ceilDiv(longest, cuts));
@@ -146,7 +146,7 @@ final class AttentionPlan {
       if (items > most) {
         break;
       }
-      double takes = MERGE + takes(tokens, stretch, items, wave);
+      double takes = MERGE + takes(reading, stretch, items, wave);
       if (takes < least) {
         least = takes;
         best = stretch;
@@ -155,11 +155,14 @@ final class AttentionPlan {
     return best;
   }
 
-  private static double takes(long tokens, int longest, int items, int wave) {
-    double reading = (double) tokens / wave;
+  private static double takes(double reading, int longest, int items, int wave) {
+    return reading + end(reading, longest, items, wave) + (double) items / wave * ITEM;
+  }
+
+  /** From when there are too few items left for reading to be as fast as it can be. */
+  private static double end(double reading, int longest, int items, int wave) {
     double alone = longest * ALONE;
-    double end = Math.max(alone - reading, items <= wave ? 0 : alone / (items / wave));
-    return reading + end + (double) items / wave * ITEM;
+    return Math.max(alone - reading, items <= wave ? 0 : alone / (items / wave));
   }
 
   private static int aligned(int tokens) {
