@@ -18,27 +18,27 @@ class WideningTest {
 
   @Test
   void shouldPayForManyRowsOfAContextAlone() {
-    assertThat(Widening.pays(512, 512, GROUP)).isTrue();
-    assertThat(Widening.pays(511, 511, GROUP)).isFalse();
-    assertThat(Widening.pays(260, 100_000, GROUP)).isTrue();
-    assertThat(Widening.pays(256, 100_000, GROUP)).isFalse();
+    assertThat(Widening.pays(720, 720, GROUP)).isTrue();
+    assertThat(Widening.pays(719, 719, GROUP)).isFalse();
+    assertThat(Widening.pays(121, 100_000, GROUP)).isTrue();
+    assertThat(Widening.pays(120, 100_000, GROUP)).isFalse();
     assertThat(Widening.pays(1, 1, 128)).isFalse();
   }
 
   @Test
   void shouldTakeEachTileOnceAndTheBlocksThatItReads() {
     // A whole prompt, too short a chunk, a decode, a chunk of a long context.
-    Batch batch = batch(new int[] {600, 128, 1, 300}, new int[] {600, 40_000, 700, 5000});
+    Batch batch = batch(new int[] {800, 100, 1, 300}, new int[] {800, 40_000, 700, 5000});
     plan(batch, BLOCK_NUMBERS);
 
     assertThat(distinct(widening.tileSequence)).containsExactly(0, 3);
     assertThat(distinct(plan.tileSequence)).containsExactly(1);
     assertThat(plan.tileToken.count).isEqualTo(plan.tileSequence.count).isEqualTo(4);
-    assertThat(widening.tileToken.count).isEqualTo(widening.tileSequence.count).isEqualTo(19 + 10);
-    assertThat(ints(widening.first)).containsExactly(0, -1, -1, 38);
+    assertThat(widening.tileToken.count).isEqualTo(widening.tileSequence.count).isEqualTo(25 + 10);
+    assertThat(ints(widening.first)).containsExactly(0, -1, -1, 50);
     assertThat(ints(widening.blocks))
         .containsExactlyElementsOf(
-            IntStream.concat(row(batch, 0, 38), row(batch, 3, 313)).boxed().toList());
+            IntStream.concat(row(batch, 0, 50), row(batch, 3, 313)).boxed().toList());
   }
 
   @Test
@@ -55,7 +55,7 @@ class WideningTest {
 
   @Test
   void shouldChangeNothingWhereNothingIsToBeWidened() {
-    Batch batch = batch(new int[] {600}, new int[] {600});
+    Batch batch = batch(new int[] {800}, new int[] {800});
     plan(batch, 0);
     assertThat(widening.blocks.count).isZero();
     assertThat(distinct(plan.tileSequence)).containsExactly(0);
@@ -70,9 +70,9 @@ class WideningTest {
 
   @Test
   void shouldNeedNoMoreThanStepsCanUse() {
-    // Of prompts of up to 2,048 tokens, at 4 KB each as halves, 8,192 rows are enough for eight.
-    assertThat(Widening.bytes(2048, 2048, 32, List.of(0, 8), 128)).isEqualTo(8L * 2048 * 4096);
-    assertThat(Widening.bytes(255, 2048, 32, List.of(8), 128)).isZero();
+    // Of prompts of up to 2,048 tokens, at 4 KB each as halves, 8,192 rows are enough for 17.
+    assertThat(Widening.bytes(2048, 2048, 32, List.of(0, 8), 128)).isEqualTo(17L * 2048 * 4096);
+    assertThat(Widening.bytes(119, 2048, 32, List.of(8), 128)).isZero();
     assertThat(Widening.bytes(8192, 131_072, 32, List.of(8), 128)).isEqualTo(Widening.MOST_BYTES);
     assertThat(Widening.bytes(8192, 131_072, 32, List.of(), 128)).isZero();
   }
