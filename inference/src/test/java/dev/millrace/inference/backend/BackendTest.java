@@ -468,11 +468,11 @@ public abstract class BackendTest {
     c.fillCacheWithNaN();
     c.run(
         List.of(
-            new int[] {90, 210},
+            new int[] {90, 240},
             new int[] {33, 5},
             new int[] {140, 180},
             new int[] {10, 1},
-            new int[] {258}));
+            new int[] {360}));
   }
 
   @ParameterizedTest
@@ -499,7 +499,7 @@ public abstract class BackendTest {
     assumeTrue(!fp8 || hasFp8Cache(), "this backend has no such cache");
     AttentionCase c =
         new AttentionCase(heads, kvHeads, headDim, fp8 ? new KvScale(0.02f, 0.007f) : null);
-    int n = 301;
+    int n = 371;
     float[][] qkv = c.prompt(n);
     float[] whole = c.outputs(qkv, n);
     assertThat(c.outputs(qkv, 37, 130, 2, n - 169)).as("seed %d", SEED).isEqualTo(whole);
@@ -512,7 +512,7 @@ public abstract class BackendTest {
 
   /** Some sequences through ropeAndStore and attention, beside their plain counterpart. */
   private final class AttentionCase {
-    private static final int BLOCKS = 64;
+    private static final int BLOCKS = 80;
     private final int heads;
     private final int kvHeads;
     private final int d;
