@@ -17,7 +17,7 @@ import java.util.function.Supplier;
  * here; what makes such an object leaves it to the caller to destroy. Failures come as {@link
  * CudaException} unless a method returns a status.
  */
-final class CublasLtLibrary implements AutoCloseable {
+final class CublasLtLibrary implements ProductAlgorithms.Library, AutoCloseable {
   // Of cublasLt.h and library_types.h.
   private static final int NOT_SUPPORTED = 15;
   private static final int R_32F = 0;
@@ -138,7 +138,8 @@ final class CublasLtLibrary implements AutoCloseable {
     this.handle = made("cublasLtCreate", () -> (int) create.invokeExact(number));
   }
 
-  String name() {
+  @Override
+  public String name() {
     return name;
   }
 
@@ -176,7 +177,8 @@ final class CublasLtLibrary implements AutoCloseable {
     call("cublasLtMatrixLayoutDestroy", () -> (int) layoutDestroy.invokeExact(layout));
   }
 
-  void setColumns(long layout, long columns) {
+  @Override
+  public void setColumns(long layout, long columns) {
     number.set(JAVA_LONG, 0, columns);
     call(
         "cublasLtMatrixLayoutSetAttribute(COLS)",
@@ -186,7 +188,8 @@ final class CublasLtLibrary implements AutoCloseable {
   // Algorithms.
 
   /** Those that the library thinks best, best first; none where it knows no way. */
-  List<MemorySegment> algorithms(
+  @Override
+  public List<MemorySegment> algorithms(
       long operation, Layouts layouts, Wanted wanted, Supplier<String> what) {
     MemorySegment found = arena.allocate(wanted.most * HEURISTIC_BYTES, 8);
     MemorySegment count = arena.allocate(JAVA_INT);
@@ -244,7 +247,8 @@ final class CublasLtLibrary implements AutoCloseable {
   }
 
   /** Whether an algorithm does for layouts with at most so many bytes for partial sums. */
-  boolean does(long operation, Layouts layouts, MemorySegment algorithm, long workspace) {
+  @Override
+  public boolean does(long operation, Layouts layouts, MemorySegment algorithm, long workspace) {
     MemorySegment result = arena.allocate(HEURISTIC_BYTES, 8);
     int status =
         status(

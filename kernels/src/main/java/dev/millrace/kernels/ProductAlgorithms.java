@@ -11,6 +11,7 @@ import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
+import java.util.function.Supplier;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -36,7 +37,7 @@ final class ProductAlgorithms {
   /** Begins what is kept of an algorithm; other ways to compute a product begin otherwise. */
   private static final String KEPT = "cublaslt ";
 
-  private final CublasLtLibrary library;
+  private final Library library;
   private final boolean invariant;
   private final Arena arena = Arena.ofAuto();
 
@@ -61,7 +62,19 @@ final class ProductAlgorithms {
     int run(MemorySegment algorithm);
   }
 
-  ProductAlgorithms(CublasLtLibrary library, boolean invariant) {
+  /** What is asked of {@link CublasLtLibrary}, which says what it means. */
+  interface Library {
+    String name();
+
+    void setColumns(long layout, long columns);
+
+    List<MemorySegment> algorithms(
+        long operation, Layouts layouts, Wanted wanted, Supplier<String> what);
+
+    boolean does(long operation, Layouts layouts, MemorySegment algorithm, long workspace);
+  }
+
+  ProductAlgorithms(Library library, boolean invariant) {
     this.library = library;
     this.invariant = invariant;
   }
@@ -106,7 +119,8 @@ final class ProductAlgorithms {
       }
       algorithm = choice.fastest(ways, product::run, stream);
       if (algorithm == null) {
-        return ways.getFirst(); // its failure will say why
+        // The failure of the first will say why.
+        return invariant ? proved(plan, rows) : ways.getFirst();
       }
       byte[] bytes = algorithm.toArray(ValueLayout.JAVA_BYTE);
       choice.keep(key, KEPT + HexFormat.of().formatHex(bytes));
