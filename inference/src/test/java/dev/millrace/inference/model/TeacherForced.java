@@ -2,7 +2,9 @@ package dev.millrace.inference.model;
 
 import dev.millrace.inference.backend.Backend;
 import dev.millrace.inference.backend.KvCache;
+import dev.millrace.inference.backend.KvFormat;
 import dev.millrace.inference.backend.Step;
+import dev.millrace.inference.checkpoint.ModelConfig;
 import dev.millrace.inference.checkpoint.WeightFormat;
 import dev.millrace.inference.device.DeviceOptions;
 import dev.millrace.inference.device.Devices;
@@ -10,20 +12,24 @@ import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.channels.FileChannel;
+import java.nio.file.DirectoryStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.List;
+import java.util.Locale;
 
 /**
- * Writes the logits of every position of a given sequence, for {@code
- * src/test/python/true_shapes.py} to compare, and says how fast the checkpoint was loaded. The last
- * positions are computed one at a time, those before them in chunks.
+ * Writes the logits of every position of given sequences, for {@code
+ * src/test/python/true_shapes.py} to compare, and says how fast the checkpoints were loaded. The
+ * last positions are computed one at a time, those before them in chunks.
  *
- * <pre>TeacherForced DEVICE CHECKPOINT TOKENS OUT</pre>
+ * <pre>TeacherForced DEVICE DTYPE KV-DTYPE FOLDER...</pre>
  *
- * TOKENS are little-endian ints, OUT is little-endian floats [tokens][vocabulary]. With a {@code
- * config.json} for a checkpoint the weights are made up.
+ * Formats are those of {@link DeviceOptions}, here {@code auto}, {@code bf16} or {@code fp8}. Of
+ * each folder's checkpoint and {@code tokens.i32}, little-endian ints, come little-endian floats
+ * [tokens][vocabulary] in {@code ours-DTYPE.f32}, or {@code ours-fp8-fp8.f32} where keys and values
+ * are FP8. A folder with a {@code config.json} and no weights gets {@link DampedWeights}.
  */
 public final class TeacherForced {
   private static final int CHUNK = 201;
@@ -34,28 +40,52 @@ public final class TeacherForced {
   /** See the class. */
   public static void main(String[] args) throws IOException {
     DeviceOptions device = DeviceOptions.of(args[0]);
-    Path folder = Path.of(args[1]);
-    int[] tokens = ints(Path.of(args[2]));
+    Precision precision = precision(args[1]);
+    KvFormat kv = args[2].equals(DeviceOptions.FP8) ? KvFormat.FP8 : KvFormat.NATIVE;
     try (Backend backend = Devices.backend(device)) {
-      long start = System.nanoTime();
-      try (Model model = Models.load(source(folder), backend)) {
-        backend.await();
-        double seconds = (System.nanoTime() - start) / 1e9;
-        KvCache cache = model.kvCache(Math.ceilDiv(tokens.length, 16) + 3);
-        Footprint footprint = model.footprint(cache);
-        double bytes = footprint.bodyBytes() + footprint.outputBytes();
-        System.out.printf(
-            "%s on %s: loaded %.2f GB in %.2f s, %.2f GB/s%n",
-            folder, backend.describe(), bytes / 1e9, seconds, bytes / seconds / 1e9);
-        write(backend, model, cache, tokens, Path.of(args[3]));
+      for (int i = 3; i < args.length; i++) {
+        String suffix = kv == KvFormat.FP8 ? "-" + DeviceOptions.FP8 : "";
+        Path out = Path.of(args[i], "ours-" + args[1] + suffix + ".f32");
+        run(backend, Path.of(args[i]), precision, kv, out);
       }
     }
   }
 
-  private static ModelSource source(Path path) {
-    return Files.isDirectory(path)
-        ? new ModelSource.Folder(path)
-        : new ModelSource.Random(path, WeightFormat.BF16, 1);
+  private static Precision precision(String dtype) {
+    return switch (dtype) {
+      case DeviceOptions.AUTO -> Precision.AS_STORED;
+      case DeviceOptions.FP8 -> Precision.FP8;
+      default -> Precision.valueOf(dtype.toUpperCase(Locale.ROOT));
+    };
+  }
+
+  private static void run(Backend backend, Path folder, Precision precision, KvFormat kv, Path out)
+      throws IOException {
+    int[] tokens = ints(folder.resolve("tokens.i32"));
+    long start = System.nanoTime();
+    try (Model model = load(folder, precision, backend)) {
+      backend.await();
+      double seconds = (System.nanoTime() - start) / 1e9;
+      KvCache cache = model.kvCache(Math.ceilDiv(tokens.length, 16) + 3, kv);
+      Footprint footprint = model.footprint(cache);
+      double bytes = footprint.bodyBytes() + footprint.outputBytes();
+      System.out.printf(
+          "%s on %s: loaded %.2f GB in %.2f s, %.2f GB/s%n",
+          folder, backend.describe(), bytes / 1e9, seconds, bytes / seconds / 1e9);
+      write(backend, model, cache, tokens, out);
+    }
+  }
+
+  private static Model load(Path folder, Precision precision, Backend backend) throws IOException {
+    try (DirectoryStream<Path> weights = Files.newDirectoryStream(folder, "*.safetensors")) {
+      if (weights.iterator().hasNext()) {
+        return Models.load(new ModelSource.Folder(folder, precision), backend);
+      }
+    }
+    ModelConfig config = ModelConfig.read(folder);
+    WeightFormat format = precision == Precision.FP8 ? WeightFormat.F8_E4M3 : WeightFormat.BF16;
+    int layers = config.kvHeads().size();
+    return new LlamaModel(config, DampedWeights.of(layers, format, backend), backend);
   }
 
   private static void write(Backend backend, Model model, KvCache cache, int[] tokens, Path out)
