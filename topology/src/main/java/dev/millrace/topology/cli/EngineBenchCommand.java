@@ -1,10 +1,13 @@
 package dev.millrace.topology.cli;
 
+import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.millrace.inference.bench.Ceilings;
 import dev.millrace.inference.bench.EngineBench;
 import dev.millrace.inference.bench.EngineReport;
 import dev.millrace.inference.bench.Load;
 import dev.millrace.inference.model.ModelRunner;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.concurrent.Callable;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
@@ -35,7 +38,9 @@ public final class EngineBenchCommand implements Callable<Integer> {
       })
   private int waiting;
 
-  @Option(names = "--json", description = "Print one JSON object and nothing else.")
+  @Option(
+      names = "--json",
+      description = "Print one JSON object, or a list of one for each shape, and nothing else.")
   private boolean json;
 
   @Spec private CommandSpec spec;
@@ -44,15 +49,25 @@ public final class EngineBenchCommand implements Callable<Integer> {
   public Integer call() throws InterruptedException {
     Logs.errorsOnly();
     Screen screen = new Screen(spec.commandLine().getOut());
-    Load load = options.load(model.seed(), waiting);
+    List<Load> loads = options.loads(model.seed(), waiting);
     try (ModelRunner runner = model.open(options.blocks(), options.engine())) {
       Ceilings ceilings = Ceilings.measure(runner.gauge(), runner.footprint().format());
-      EngineReport report = bench(runner, load, ceilings).run();
+      List<EngineBench> benches = loads.stream().map(l -> bench(runner, l, ceilings)).toList();
+      List<ObjectNode> results = new ArrayList<>();
+      if (!json) {
+        EngineTable.head(screen, model, runner);
+      }
+      for (int i = 0; i < benches.size(); i++) {
+        EngineReport report = benches.get(i).run();
+        if (json) {
+          results.add(EngineTable.json(model, runner, loads.get(i), report));
+        } else {
+          EngineTable.load(screen, loads.get(i));
+          EngineTable.print(screen, report);
+        }
+      }
       if (json) {
-        screen.line("%s", EngineTable.json(model, runner, load, report));
-      } else {
-        EngineTable.head(screen, model, runner, load);
-        EngineTable.print(screen, report);
+        screen.line("%s", results.size() == 1 ? results.getFirst() : results);
       }
     }
     return 0;

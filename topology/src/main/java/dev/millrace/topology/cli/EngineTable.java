@@ -16,7 +16,7 @@ final class EngineTable {
   private EngineTable() {}
 
   /** What was run on what. */
-  static void head(Screen screen, ModelOptions model, ModelRunner runner, Load load) {
+  static void head(Screen screen, ModelOptions model, ModelRunner runner) {
     Footprint footprint = runner.footprint();
     screen.line("%s%s", model.path(), model.madeUp() ? ", made-up weights" : "");
     screen.line(
@@ -27,6 +27,10 @@ final class EngineTable {
         footprint.kvTokenBytes(),
         runner.info().blocks(),
         runner.info().blockSize());
+  }
+
+  /** What was asked of it. */
+  static void load(Screen screen, Load load) {
     screen.line(
         "%d requests, %s at a time, %d tokens in, %d out%s",
         load.requests(),
@@ -82,7 +86,7 @@ final class EngineTable {
         name, times.p50(), times.p99(), times.max(), times.count());
   }
 
-  static String json(ModelOptions model, ModelRunner runner, Load load, EngineReport report) {
+  static ObjectNode json(ModelOptions model, ModelRunner runner, Load load, EngineReport report) {
     ObjectNode root = JSON.createObjectNode();
     Footprint footprint = runner.footprint();
     root.put("model", model.path().toString());
@@ -99,7 +103,7 @@ final class EngineTable {
     root.put("waiting", load.waiting());
     root.put("seed", load.seed());
     root.set("result", json(report));
-    return root.toString();
+    return root;
   }
 
   static ObjectNode json(EngineReport report) {

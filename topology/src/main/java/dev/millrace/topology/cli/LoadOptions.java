@@ -3,6 +3,8 @@ package dev.millrace.topology.cli;
 import dev.millrace.inference.backend.cpu.CpuRunner;
 import dev.millrace.inference.bench.Load;
 import dev.millrace.inference.engine.EngineConfig;
+import java.util.ArrayList;
+import java.util.List;
 import picocli.CommandLine.Option;
 
 /** What requests a benchmark sends, and how the engine schedules them. */
@@ -11,25 +13,31 @@ final class LoadOptions {
   @Option(
       names = "--isl",
       paramLabel = "N",
+      split = ",",
       defaultValue = "128",
-      description = "Tokens of each prompt (default: ${DEFAULT-VALUE}).")
-  private int inputTokens;
+      description = {
+        "Tokens of each prompt (default: ${DEFAULT-VALUE}). bench engine takes several of this,",
+        "--osl and --requests, with commas: shapes that it serves one after another."
+      })
+  private List<Integer> inputTokens;
 
   @Option(
       names = "--osl",
       paramLabel = "N",
+      split = ",",
       defaultValue = "128",
       description =
           "Tokens of each answer; the model's end of text is ignored (default:"
               + " ${DEFAULT-VALUE}).")
-  private int outputTokens;
+  private List<Integer> outputTokens;
 
   @Option(
       names = "--requests",
       paramLabel = "N",
+      split = ",",
       defaultValue = "64",
       description = "Requests to serve (default: ${DEFAULT-VALUE}).")
-  private int requests;
+  private List<Integer> requests;
 
   @Option(
       names = "--concurrency",
@@ -67,12 +75,51 @@ final class LoadOptions {
       description = "engine.prefix.cache (default: ${DEFAULT-VALUE}).")
   private boolean prefixCache;
 
-  Load load(long seed, int waiting) {
+  /** Where only one shape is served. */
+  Load load(long seed) {
+    List<Load> loads = loads(seed, 0);
+    if (loads.size() > 1) {
+      throw new Failures.CommandFailedException(
+          "one shape at a time is served here: give isl, osl and requests one number each");
+    }
+    return loads.getFirst();
+  }
+
+  /** One for each shape. What is given once holds for all of them. */
+  List<Load> loads(long seed, int waiting) {
+    int shapes = shapes();
     try {
-      return new Load(requests, concurrency, inputTokens, outputTokens, waiting, seed);
+      List<Load> loads = new ArrayList<>();
+      for (int i = 0; i < shapes; i++) {
+        loads.add(
+            new Load(
+                of(requests, i),
+                concurrency,
+                of(inputTokens, i),
+                of(outputTokens, i),
+                waiting,
+                seed));
+      }
+      return loads;
     } catch (IllegalArgumentException e) {
       throw new Failures.CommandFailedException(Failures.describe(e), e);
     }
+  }
+
+  private int shapes() {
+    int shapes = Math.max(requests.size(), Math.max(inputTokens.size(), outputTokens.size()));
+    for (List<Integer> numbers : List.of(inputTokens, outputTokens, requests)) {
+      if (numbers.size() != 1 && numbers.size() != shapes) {
+        throw new Failures.CommandFailedException(
+            "isl, osl and requests name %d, %d and %d shapes: each takes one number, or as many as the others"
+                .formatted(inputTokens.size(), outputTokens.size(), requests.size()));
+      }
+    }
+    return shapes;
+  }
+
+  private static int of(List<Integer> numbers, int shape) {
+    return numbers.get(numbers.size() == 1 ? 0 : shape);
   }
 
   EngineConfig engine() {
@@ -94,8 +141,13 @@ final class LoadOptions {
 
   /** KV blocks of the CPU backend that the requests can need at one time. */
   long blocks() {
-    long atOnce = Math.min(maxSequences, concurrency == 0 ? requests : concurrency);
-    return Math.max(1, atOnce) * Math.ceilDiv((long) inputTokens + outputTokens, BLOCK);
+    long most = 1;
+    for (Load load : loads(0, 0)) {
+      long atOnce = Math.min(maxSequences, load.atOnce());
+      long length = (long) load.inputTokens() + load.outputTokens();
+      most = Math.max(most, atOnce * Math.ceilDiv(length, BLOCK));
+    }
+    return most;
   }
 
   private static final int BLOCK = CpuRunner.BLOCK_SIZE;

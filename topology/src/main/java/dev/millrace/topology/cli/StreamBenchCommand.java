@@ -1,6 +1,5 @@
 package dev.millrace.topology.cli;
 
-import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import dev.millrace.inference.bench.Ceilings;
 import dev.millrace.inference.bench.EngineBench;
@@ -56,18 +55,19 @@ public final class StreamBenchCommand implements Callable<Integer> {
   public Integer call() throws InterruptedException {
     Logs.errorsOnly();
     Screen screen = new Screen(spec.commandLine().getOut());
-    Load load = options.load(model.seed(), 0);
+    Load load = options.load(model.seed());
     try (TemporaryFolder folder = TemporaryFolder.create("millrace-bench-")) {
       ModelRunner runner = model.open(options.blocks(), options.engine());
       EngineReport alone;
       int vocabSize = runner.info().vocabSize();
-      String setup;
+      ObjectNode setup;
       try {
         Ceilings ceilings = Ceilings.measure(runner.gauge(), runner.footprint().format());
         alone = new EngineBench(runner, options.engine(), load, ceilings).run();
         setup = EngineTable.json(model, runner, load, alone);
         if (!json) {
-          EngineTable.head(screen, model, runner, load);
+          EngineTable.head(screen, model, runner);
+          EngineTable.load(screen, load);
           screen.line("engine alone      %.1f tokens/s", alone.outputPerSecond());
         }
       } catch (IllegalArgumentException e) {
@@ -142,11 +142,10 @@ public final class StreamBenchCommand implements Callable<Integer> {
     return WorkerConfig.of(settings);
   }
 
-  private void print(Screen screen, String setup, EngineReport alone, StreamBench.Result result)
+  private void print(Screen screen, ObjectNode root, EngineReport alone, StreamBench.Result result)
       throws IOException {
     double ratio = result.outputPerSecond() / alone.outputPerSecond();
     if (json) {
-      ObjectNode root = (ObjectNode) new ObjectMapper().readTree(setup);
       ObjectNode stream = root.putObject("stream");
       stream.put("guarantee", guarantee);
       stream.put("seconds", result.seconds());

@@ -63,6 +63,48 @@ final class BenchCommandTest {
   }
 
   @Test
+  void shouldServeSeveralShapesInOneProcess() throws Exception {
+    int exit = run("engine", "--isl", "20,8", "--osl", "6,9", "--requests", "5,3", "--json");
+    assertThat(err.toString()).isEmpty();
+    assertThat(exit).isZero();
+    JsonNode json = new ObjectMapper().readTree(out.toString());
+    assertThat(json).extracting(r -> r.path("isl").asInt()).containsExactly(20, 8);
+    assertThat(json).extracting(r -> r.path("osl").asInt()).containsExactly(6, 9);
+    assertThat(json)
+        .extracting(r -> r.path("result").path("output_tokens").asInt())
+        .containsExactly(30, 27);
+    assertThat(json)
+        .extracting(r -> r.path("result").path("first_token_ms").path("count").asInt())
+        .containsExactly(5, 3);
+  }
+
+  @Test
+  void shouldTakeWhatIsGivenOnceForAllShapes() throws Exception {
+    assertThat(run("engine", "--isl", "8", "--osl", "2,70", "--requests", "2", "--json")).isZero();
+    JsonNode json = new ObjectMapper().readTree(out.toString());
+    assertThat(json)
+        .extracting(r -> r.path("result").path("output_tokens").asInt())
+        .containsExactly(4, 140);
+    assertThat(json).extracting(r -> r.path("isl").asInt()).containsExactly(8, 8);
+  }
+
+  @Test
+  void shouldRefuseShapesWhoseListsDiffer() {
+    assertThat(run("engine", "--isl", "8,9", "--osl", "2,3,4")).isEqualTo(1);
+    assertThat(err.toString())
+        .contains("isl, osl and requests name 2, 3 and 1 shapes: each takes one number");
+    assertThat(run("stream", "--isl", "8,9")).isEqualTo(1);
+    assertThat(err.toString()).contains("one shape at a time is served here");
+  }
+
+  @Test
+  void shouldRefuseALaterShapeBeforeAnyIsServed() {
+    assertThat(run("engine", "--isl", "8,120", "--osl", "9", "--kv-blocks", "20")).isEqualTo(1);
+    assertThat(err.toString()).contains("isl and osl are 129 tokens together");
+    assertThat(out.toString()).isEmpty();
+  }
+
+  @Test
   void shouldTimeTheOperationsOfAShapeAlone() throws Exception {
     int exit =
         run(
