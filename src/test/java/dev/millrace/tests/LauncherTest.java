@@ -145,15 +145,31 @@ class LauncherTest {
 
   @Test
   void shouldPassTheUsersOptionsAfterItsOwn() throws Exception {
-    Result result =
-        run(
-            project.resolve("millrace"),
-            Map.of(
-                "JAVA_HOME",
-                java(NEW_JAVA).toString(),
-                "MILLRACE_JAVA_OPTS",
-                "-Xmx1g -XX:+UseZGC"));
-    assertThat(result.output()).containsSubsequence("[-XX:+UseG1GC]", "[-Xmx1g]\n[-XX:+UseZGC]\n");
+    assertThat(withOptions("-Xmx1g -XX:-UseTLAB"))
+        .containsSubsequence("[-XX:+ExitOnOutOfMemoryError]", "[-Xmx1g]\n[-XX:-UseTLAB]\n");
+  }
+
+  @Test
+  void shouldTakeTheCollectorThatTheCoresAllow() throws Exception {
+    script(tools.resolve("nproc"), "echo 7\n");
+    assertThat(run().output()).contains("[-XX:+UseG1GC]").doesNotContain("UseZGC");
+    script(tools.resolve("nproc"), "echo 8\n");
+    assertThat(run().output()).contains("[-XX:+UseZGC]").doesNotContain("UseG1GC");
+  }
+
+  @Test
+  void shouldLeaveTheCollectorToTheUser() throws Exception {
+    script(tools.resolve("nproc"), "echo 16\n");
+    // The virtual machine refuses two.
+    assertThat(withOptions("-XX:+UseSerialGC -Xmx1g"))
+        .contains("[-XX:+UseSerialGC]\n[-Xmx1g]\n")
+        .doesNotContain("UseZGC", "UseG1GC");
+  }
+
+  private String withOptions(String options) throws Exception {
+    Map<String, String> environment =
+        Map.of("JAVA_HOME", java(NEW_JAVA).toString(), "MILLRACE_JAVA_OPTS", options);
+    return run(project.resolve("millrace"), environment).output();
   }
 
   @Test
