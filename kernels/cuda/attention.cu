@@ -6,7 +6,6 @@
 // (token, head of the group), its tokens ROWS / group or what is left of the sequence's query.
 constexpr int PREFILL_WARPS = 8;
 constexpr int PREFILL_TOKENS = 64;
-constexpr int DECODE_STAGES = 3;
 
 // memory: keys, values: [2][PREFILL_TOKENS][STRIDE].
 template <int D>
@@ -132,18 +131,18 @@ extern "C" __global__ void merge(const float *partial, const float *weight, bf16
                scale);                                                                            \
   }
 
-// TILES times eight query heads a KV head, or parts of so many.
+// Up to eight query heads a KV head, or parts of 16 (TILES 2). stages: 2 or 3.
 #define DECODE(NAME, D, TILES)                                                                    \
   extern "C" __global__ void __launch_bounds__(DECODE_WARPS *WARP) NAME(                          \
       const bf16 *q, const bf16 *keys, const bf16 *values, bf16 *out, float *partial,             \
       float *weight, const int *query_start, const int *context_length, const int *block_table,   \
       const int *item_sequence, const int *item_from, const int *item_to, int max_blocks,         \
-      int kv_heads, int group, int q_stride, int out_stride, float scale) {                       \
+      int kv_heads, int group, int q_stride, int out_stride, float scale,                         \
+      int stages) {                                                                               \
     extern __shared__ __align__(16) bf16 memory[];                                                \
-    decode<D, DECODE_STAGES, bf16, TILES>(memory, q, keys, values, out, partial, weight,          \
-                                          query_start, context_length, block_table,               \
-                                          item_sequence, item_from, item_to, max_blocks,          \
-                                          kv_heads, group, q_stride, out_stride, scale, 1.0f);    \
+    decode_in<D, bf16, TILES>(stages, memory, q, keys, values, out, partial, weight, query_start, \
+                            context_length, block_table, item_sequence, item_from, item_to,       \
+                            max_blocks, kv_heads, group, q_stride, out_stride, scale, 1.0f);      \
   }
 
 HEAD_DIM(16)

@@ -1,9 +1,10 @@
 // What the kernels of attention over the paged cache share.
 //
-// The query heads that share a KV head are rows of one matrix, so that what is read of the cache
-// serves them all. Softmax is taken on the way, tile by tile, as in FlashAttention-2 (Dao, 2023):
-// each row carries its largest score and its sum so far, and what was summed under a smaller
-// largest score is scaled down. Scores are times log2(e), so that exp2 does for exp.
+// The query heads that share a KV head are of one matrix, so that what is read of the cache serves
+// them all: its rows in a prefill, its columns in a decode (decode.cuh). Softmax is taken on the way,
+// tile by tile, as in FlashAttention-2 (Dao, 2023): each row carries its largest score and its sum so
+// far, and what was summed under a smaller largest score is scaled down. Scores are times log2(e), so
+// that exp2 does for exp.
 //
 // A layer's keys, and likewise its values, lie as [block][kvHead][16 tokens][headDim].
 #pragma once

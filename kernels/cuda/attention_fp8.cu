@@ -6,8 +6,7 @@
 
 #include "decode.cuh"
 
-// Of a decode: four blocks at once on a multiprocessor.
-constexpr int DECODE_STAGES = 3;
+// Blocks of a decode that run at once on a multiprocessor of Hopper.
 constexpr int DECODE_BLOCKS = 4;
 
 // Several query tokens of a sequence, as in attention.cu. A tile of keys and values comes as it is,
@@ -169,18 +168,18 @@ extern "C" __global__ void __launch_bounds__(WIDEN_THREADS)
                scale, factor);                                                                    \
   }
 
-// TILES times eight query heads a KV head, or parts of so many.
+// Up to eight query heads a KV head, or parts of 16 (TILES 2). stages: 2 or 3.
 #define DECODE(NAME, D, TILES)                                                                    \
   extern "C" __global__ void __launch_bounds__(DECODE_WARPS *WARP, DECODE_BLOCKS) NAME(           \
       const bf16 *q, const e4m3 *keys, const e4m3 *values, bf16 *out, float *partial,             \
       float *weight, const int *query_start, const int *context_length, const int *block_table,   \
       const int *item_sequence, const int *item_from, const int *item_to, int max_blocks,         \
-      int kv_heads, int group, int q_stride, int out_stride, float scale, float factor) {         \
+      int kv_heads, int group, int q_stride, int out_stride, float scale, float factor,           \
+      int stages) {                                                                               \
     extern __shared__ __align__(16) bf16 memory[];                                                \
-    decode<D, DECODE_STAGES, e4m3, TILES>(memory, q, keys, values, out, partial, weight,          \
-                                          query_start, context_length, block_table,               \
-                                          item_sequence, item_from, item_to, max_blocks,          \
-                                          kv_heads, group, q_stride, out_stride, scale, factor);  \
+    decode_in<D, e4m3, TILES>(stages, memory, q, keys, values, out, partial, weight, query_start, \
+                            context_length, block_table, item_sequence, item_from, item_to,       \
+                            max_blocks, kv_heads, group, q_stride, out_stride, scale, factor);    \
   }
 
 HEAD_DIM(16)

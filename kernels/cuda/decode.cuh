@@ -363,3 +363,13 @@ __device__ __forceinline__ void decode(bf16 *memory, const bf16 *q, const T *key
                       {out + query * out_stride + head * D, partial + at * D, weight + at,
                        heads_here, whole, factor});
 }
+
+// With a pipeline of so many stages, 2 or 3: what the chip has memory for.
+template <int D, typename T, int TILES, typename... A>
+__device__ __forceinline__ void decode_in(int stages, A... arguments) {
+  if (stages == 2) {
+    decode<D, 2, T, TILES>(arguments...);
+  } else {
+    decode<D, 3, T, TILES>(arguments...);
+  }
+}

@@ -23,14 +23,20 @@ public final class AttentionKernels implements AutoCloseable {
   /** Query heads of one block of a decode, of few heads that share a KV head and of many. */
   private static final int FEW_HEADS = 8;
 
-  private static final int MANY_HEADS = 16;
+  public static final int MANY_HEADS = 16;
 
   private static final int WARP = 32;
   private static final int PREFILL_WARPS = 8;
   private static final int PREFILL_TOKENS = 64;
   private static final int DECODE_WARPS = 4;
-  private static final int DECODE_STAGES = 3;
-  private static final int DECODE_STAGES_FP8 = 3;
+  private static final int MOST_STAGES = 3;
+  private static final int LEAST_STAGES = 2;
+
+  /** Blocks of a decode that a multiprocessor has registers for. */
+  public static final int MOST_DECODE_BLOCKS = 4;
+
+  /** Of shared memory that the chip keeps for itself for each block. */
+  private static final int RESERVED_BYTES = 1024;
 
   private static final int PART_BYTES = 16;
 
@@ -152,12 +158,16 @@ public final class AttentionKernels implements AutoCloseable {
     }
   }
 
+  private final int sharedBytes;
+
   /**
    * Loads the kernels.
    *
+   * @param sharedBytes of shared memory that a block may have on the device
    * @throws CudaException if this build has none, or the driver refuses them
    */
-  public AttentionKernels() {
+  public AttentionKernels(int sharedBytes) {
+    this.sharedBytes = sharedBytes;
     for (int headDim : HEAD_DIMS) {
       prefill.put(headDim, attention.kernel("prefill_" + headDim));
       decode.put(headDim, attention.overlapping("decode_" + headDim));
@@ -259,7 +269,13 @@ public final class AttentionKernels implements AutoCloseable {
     hopper.launchWidened(q, out, layer, sequences, wide, stream);
   }
 
-  /** Attention of sequences with one query token; those of several items leave them to merge. */
+  /**
+   * Attention of sequences with one query token; those of several items leave them to merge.
+   *
+   * <p>It asks for keys and values ahead of the kernel before it: those of all blocks of a sequence
+   * but that of its last position, and the step's arrays, must have been written before something
+   * that waits for all before it, such as a copy.
+   */
   public void decode(
       Rows q,
       Rows out,
@@ -277,12 +293,15 @@ public final class AttentionKernels implements AutoCloseable {
     kernel.with(partials.values).with(partials.weights);
     sequences(kernel, sequences).with(items.sequence).with(items.from).with(items.to);
     shape(kernel, sequences, layer, q, out);
-    kernel.launch(
-        items.count,
-        layer.kvHeads * decodeParts(layer.group()),
-        DECODE_WARPS * WARP,
-        decodeShared(layer.headDim, layer.bytes()),
-        stream);
+    int stages = decodeStages(layer.headDim, layer.bytes(), sharedBytes);
+    kernel
+        .with(stages)
+        .launch(
+            items.count,
+            layer.kvHeads * decodeParts(layer.group()),
+            DECODE_WARPS * WARP,
+            decodeShared(layer.headDim, layer.bytes(), stages),
+            stream);
   }
 
   /** Puts the items of sequences together. */
@@ -334,9 +353,29 @@ public final class AttentionKernels implements AutoCloseable {
   }
 
   /** Bytes of shared memory: a pipeline of keys and values for each warp. */
-  static int decodeShared(int headDim, int bytes) {
-    int stages = bytes == 1 ? DECODE_STAGES_FP8 : DECODE_STAGES;
+  static int decodeShared(int headDim, int bytes, int stages) {
     return DECODE_WARPS * stages * 2 * BLOCK_TOKENS * rowBytes(headDim, bytes);
+  }
+
+  /**
+   * As many as leave room for two blocks on a multiprocessor, which has a bit more than a block.
+   */
+  static int decodeStages(int headDim, int bytes, int sharedBytes) {
+    return blocks(headDim, bytes, MOST_STAGES, sharedBytes) >= 2 ? MOST_STAGES : LEAST_STAGES;
+  }
+
+  private static int blocks(int headDim, int bytes, int stages, int sharedBytes) {
+    return (sharedBytes + RESERVED_BYTES) / (decodeShared(headDim, bytes, stages) + RESERVED_BYTES);
+  }
+
+  /**
+   * Blocks of a decode that run at once on a multiprocessor.
+   *
+   * @param bytes of a number of keys and values
+   */
+  public int decodeBlocks(int headDim, int bytes) {
+    int stages = decodeStages(headDim, bytes, sharedBytes);
+    return Math.clamp(blocks(headDim, bytes, stages, sharedBytes), 1, MOST_DECODE_BLOCKS);
   }
 
   @Override

@@ -59,8 +59,8 @@ final class KernelModule implements AutoCloseable {
 
   /**
    * A kernel of this module that calls {@code await_previous} of {@code overlap.cuh} before it
-   * touches what other kernels do: where its code does so, it may be set up while the kernel before
-   * it runs.
+   * touches what kernels that may still run do: where its code does so, it may be set up while the
+   * kernel before it runs.
    */
   Kernel overlapping(String function) {
     long handle = driver.function(name, module, function);

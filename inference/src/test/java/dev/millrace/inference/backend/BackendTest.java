@@ -475,6 +475,24 @@ public abstract class BackendTest {
             new int[] {360}));
   }
 
+  /** A GPU cuts such a decode into stretches and puts their results together. */
+  @ParameterizedTest
+  @CsvSource({
+    "4,1,16,false",
+    "12,1,16,false",
+    "20,1,16,false",
+    "4,1,64,true",
+    "12,1,16,true",
+    "20,1,16,true"
+  })
+  void shouldAttendToALongSequenceInADecode(int heads, int kvHeads, int headDim, boolean fp8) {
+    assumeTrue(!fp8 || hasFp8Cache(), "this backend has no such cache");
+    AttentionCase c =
+        new AttentionCase(heads, kvHeads, headDim, fp8 ? new KvScale(0.02f, 0.007f) : null);
+    c.fillCacheWithNaN();
+    c.run(List.of(new int[] {1505, 1, 1}, new int[] {40, 1, 1}));
+  }
+
   @ParameterizedTest
   @CsvSource({"4,1,64,false", "4,1,128,false", "6,2,64,true", "5,1,128,true"})
   void shouldAttendToChunksOfAnySize(int heads, int kvHeads, int headDim, boolean fp8) {
@@ -512,7 +530,7 @@ public abstract class BackendTest {
 
   /** Some sequences through ropeAndStore and attention, beside their plain counterpart. */
   private final class AttentionCase {
-    private static final int BLOCKS = 80;
+    private static final int BLOCKS = 104;
     private final int heads;
     private final int kvHeads;
     private final int d;

@@ -16,11 +16,13 @@ final class AttentionPlan {
   /** Shortest stretch of context and what lengths are multiples of. */
   static final int STRETCH = 64;
 
-  /** Blocks of a decode that run at once on a multiprocessor. */
-  private static final int BLOCKS_EACH = 4;
+  /** So that a stretch is an int. */
+  private static final int LONGEST = Integer.MAX_VALUE / STRETCH * STRETCH;
 
   /** Into how many stretches the longest sequence may be cut. */
-  private static final int[] CUTS = {2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64};
+  private static final int[] CUTS = {
+    2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512
+  };
 
   /** What a token of an item that runs alone takes of one that runs in a wave. */
   private static final double ALONE = 0.25;
@@ -80,9 +82,9 @@ final class AttentionPlan {
    * Plans a step.
    *
    * @param group query heads that share a KV head
-   * @param multiprocessors that the blocks of a decode are to fill
+   * @param atOnce blocks of a decode that the device runs at once
    */
-  void plan(Batch batch, int group, int kvHeads, int multiprocessors) {
+  void plan(Batch batch, int group, int kvHeads, int atOnce) {
     for (Ints ints :
         new Ints[] {
           tileSequence,
@@ -97,7 +99,7 @@ final class AttentionPlan {
       ints.count = 0;
     }
     int tileTokens = AttentionKernels.TILE_ROWS / group;
-    int stretch = stretch(batch, blocksEach(group, kvHeads), multiprocessors);
+    int stretch = invariant ? 0 : stretch(batch, wave(group, kvHeads, atOnce));
     for (int s = 0; s < batch.sequences; s++) {
       int queries = batch.queryStart[s + 1] - batch.queryStart[s];
       if (queries == 1 && !invariant) {
@@ -115,13 +117,13 @@ final class AttentionPlan {
   /**
    * The stretch with which a decode ends soonest, of all that leave room for its items.
    *
-   * <p>By what was measured on an H200, in tokens of an item that runs as one of a full wave: the
-   * cache is read as fast as it can be as long as a quarter of a wave runs, so that one item alone
-   * goes four times as fast; each item takes a while to begin and to end, and putting items
-   * together takes a kernel more. So whole sequences are best but where they are few, or long and a
-   * little more than a wave.
+   * <p>By what was measured on an H200 (FP8, eight KV heads), in tokens of an item that runs as one
+   * of a full wave: the cache is read as fast as it can be as long as a quarter of a wave runs, so
+   * that one item alone goes four times as fast; each item takes a while to begin and to end, and
+   * putting items together takes a kernel more. So whole sequences are best but where they are few,
+   * or long and a little more than a wave.
    */
-  private static int stretch(Batch batch, int blocksEach, int multiprocessors) {
+  private static int stretch(Batch batch, int wave) {
     long tokens = 0;
     int longest = 0;
     int decodes = 0;
@@ -132,7 +134,6 @@ final class AttentionPlan {
         decodes++;
       }
     }
-    int wave = wave(blocksEach, multiprocessors);
     int best = aligned(longest);
     double reading = (double) tokens / wave;
     if (end(reading, longest, decodes, wave) <= MERGE) {
@@ -166,7 +167,7 @@ final class AttentionPlan {
   }
 
   private static int aligned(int tokens) {
-    return Math.max(1, Math.ceilDiv(tokens, STRETCH)) * STRETCH;
+    return Math.max(1, Math.ceilDiv(Math.min(tokens, LONGEST), STRETCH)) * STRETCH;
   }
 
   private static int items(Batch batch, int stretch) {
@@ -179,25 +180,23 @@ final class AttentionPlan {
     return items;
   }
 
-  /** Blocks of an item. */
-  private static int blocksEach(int group, int kvHeads) {
-    return kvHeads * Math.ceilDiv(group, 16);
-  }
-
   /** Items that run at once. */
-  private static int wave(int blocksEach, int multiprocessors) {
-    return Math.max(1, Math.ceilDiv(BLOCKS_EACH * multiprocessors, blocksEach));
+  private static int wave(int group, int kvHeads, int atOnce) {
+    int blocks = kvHeads * Math.ceilDiv(group, AttentionKernels.MANY_HEADS);
+    return Math.max(1, Math.ceilDiv(atOnce, blocks));
   }
 
   /**
    * How many more items than sequences a step has at most where each has one query token. So many
    * sequences at most have several items.
    */
-  static int mostCuts(int sequences, int group, int kvHeads, int multiprocessors) {
-    return mostCuts(sequences, wave(blocksEach(group, kvHeads), multiprocessors));
+  static int mostCuts(int sequences, int group, int kvHeads, int atOnce) {
+    return mostCuts(sequences, wave(group, kvHeads, atOnce));
   }
 
-  /** Few sequences come to half a wave, some more than a wave of them to four. */
+  /**
+   * A wave of them for few sequences, into four parts each, and no more than four waves for many.
+   */
   private static int mostCuts(int sequences, int wave) {
     return Math.max(wave, (int) Math.min(3L * sequences, 4L * wave));
   }
@@ -230,6 +229,6 @@ final class AttentionPlan {
 
   /** Most items of a step of so many sequences, on any model. */
   static int mostItems(int sequences, int multiprocessors) {
-    return sequences + mostCuts(sequences, BLOCKS_EACH * multiprocessors);
+    return sequences + mostCuts(sequences, AttentionKernels.MOST_DECODE_BLOCKS * multiprocessors);
   }
 }

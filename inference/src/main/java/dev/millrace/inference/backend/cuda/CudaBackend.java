@@ -146,7 +146,7 @@ public final class CudaBackend implements Backend {
       this.stream = own(new Stream());
       this.norms = own(new NormKernels());
       this.activations = own(new ActivationKernels());
-      this.attentions = own(new AttentionKernels());
+      this.attentions = own(new AttentionKernels(device.sharedBytes()));
       this.sampling = own(new SamplingKernels());
       this.converts = own(new ConvertKernels());
       this.memory = own(new GpuMemory(device, options.memoryFraction(), stream));
@@ -454,8 +454,9 @@ public final class CudaBackend implements Backend {
     return device.freeMemory();
   }
 
-  int multiprocessors() {
-    return multiprocessors;
+  /** Blocks of a decode over such a cache that run at once. */
+  int decodeBlocks(CudaKvCache cache) {
+    return multiprocessors * attentions.decodeBlocks(cache.headDim(), cache.numberBytes());
   }
 
   boolean invariant() {
@@ -686,7 +687,7 @@ public final class CudaBackend implements Backend {
             .computeIfAbsent(
                 l.kvHeads(),
                 n -> {
-                  plan.plan(s.batch(), heads / n, n, multiprocessors);
+                  plan.plan(s.batch(), heads / n, n, decodeBlocks(kv));
                   boolean widens = l.fp8() != null && attentions.widens(kv.headDim());
                   widening.plan(s.batch(), plan, heads / n, widens ? kv.blockNumbers(n) : 0);
                   return CudaStep.Attention.send(

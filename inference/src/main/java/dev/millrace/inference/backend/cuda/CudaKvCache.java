@@ -126,4 +126,9 @@ final class CudaKvCache implements KvCache {
   public int blocks() {
     return blocks;
   }
+
+  /** Bytes of a number of a key or value. */
+  int numberBytes() {
+    return bytes(format);
+  }
 }

@@ -24,9 +24,6 @@ import org.slf4j.LoggerFactory;
 final class DecodeGraphs implements AutoCloseable {
   private static final Logger LOG = LoggerFactory.getLogger(DecodeGraphs.class);
 
-  /** Below this a graph without merges would serve nothing but very short sequences. */
-  private static final int FEW_ROWS = 16;
-
   /** Blocks in tables that there is room for if sequences share long beginnings. */
   private static final long SHARED_BLOCKS = 1 << 22;
 
@@ -39,6 +36,7 @@ final class DecodeGraphs implements AutoCloseable {
   private final Model model;
   private final CudaKvCache cache;
   private final int maxContext;
+  private final int atOnce;
 
   /** Heads of keys and values of layers that have any, each number once, and its plan. */
   private final List<Integer> kvHeads;
@@ -60,6 +58,7 @@ final class DecodeGraphs implements AutoCloseable {
     this.model = model;
     this.cache = cache;
     this.maxContext = maxContext;
+    this.atOnce = backend.decodeBlocks(cache);
     this.kvHeads = model.config().kvHeads().stream().filter(n -> n > 0).distinct().toList();
     this.plans = kvHeads.stream().map(n -> new AttentionPlan(backend.invariant())).toList();
   }
@@ -89,9 +88,7 @@ final class DecodeGraphs implements AutoCloseable {
           LOG.info("Steps of {} sequences and more are no graphs: that would take too much", rows);
           break;
         }
-        if (rows >= FEW_ROWS || backend.invariant()) {
-          graphs.add(record(tables(address, rows, true), rows));
-        }
+        graphs.add(record(tables(address, rows, true), rows));
         if (!backend.invariant()) {
           graphs.add(record(tables(address, rows, false), rows));
         }
@@ -132,7 +129,7 @@ final class DecodeGraphs implements AutoCloseable {
     if (whole) {
       return new DecodeTables.Room(kvHeads, rows, 0, 0);
     }
-    int cuts = AttentionPlan.mostCuts(rows, group(kvHeads), kvHeads, backend.multiprocessors());
+    int cuts = AttentionPlan.mostCuts(rows, group(kvHeads), kvHeads, atOnce);
     return new DecodeTables.Room(kvHeads, rows + cuts, Math.min(rows, cuts), 0);
   }
 
@@ -169,7 +166,7 @@ final class DecodeGraphs implements AutoCloseable {
     }
     for (int i = 0; i < plans.size(); i++) {
       int n = kvHeads.get(i);
-      plans.get(i).plan(batch, group(n), n, backend.multiprocessors());
+      plans.get(i).plan(batch, group(n), n, atOnce);
     }
     for (int i = first(rows); i < graphs.size(); i++) {
       Recorded recorded = graphs.get(i);

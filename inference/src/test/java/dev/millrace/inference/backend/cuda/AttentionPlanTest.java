@@ -8,10 +8,12 @@ import java.util.Random;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 class AttentionPlanTest {
   private static final long SEED = 3;
   private static final int MULTIPROCESSORS = 132;
+  private static final int AT_ONCE = 4 * MULTIPROCESSORS;
 
   private final AttentionPlan plan = new AttentionPlan(false);
 
@@ -29,7 +31,7 @@ class AttentionPlanTest {
         batch.queryStart[s + 1] = batch.queryStart[s] + queries;
         batch.contextLength[s] = queries + random.nextInt(random.nextBoolean() ? 100 : 40_000);
       }
-      plan.plan(batch, group, kvHeads, MULTIPROCESSORS);
+      plan.plan(batch, group, kvHeads, AT_ONCE);
       check(batch, group);
     }
   }
@@ -71,7 +73,7 @@ class AttentionPlanTest {
 
   @Test
   void shouldFillTheGpuWithOneLongSequence() {
-    plan.plan(decodes(1, 32_768), 4, 8, MULTIPROCESSORS);
+    plan.plan(decodes(1, 32_768), 4, 8, AT_ONCE);
     assertThat(plan.itemSequence.count * 8).isBetween(MULTIPROCESSORS, 4 * MULTIPROCESSORS);
     assertThat(plan.mergeSequence.count).isEqualTo(1);
   }
@@ -79,22 +81,49 @@ class AttentionPlanTest {
   @ParameterizedTest
   @CsvSource({"512, 1024", "64, 16000", "32, 1250", "16, 1250", "1, 600"})
   void shouldNotCutWhatReadsAsFastWhole(int sequences, int context) {
-    plan.plan(decodes(sequences, context), 4, 8, MULTIPROCESSORS);
+    plan.plan(decodes(sequences, context), 4, 8, AT_ONCE);
     assertThat(plan.itemSequence.count).isEqualTo(sequences);
     assertThat(plan.mergeSequence.count).isZero();
   }
 
   @Test
   void shouldCutLongSequencesThatAreALittleMoreThanRunAtOnce() {
-    plan.plan(decodes(74, 16_000), 4, 8, MULTIPROCESSORS);
+    plan.plan(decodes(74, 16_000), 4, 8, AT_ONCE);
     assertThat(plan.itemSequence.count).isBetween(2 * 74, 8 * 74);
+  }
+
+  /** Two of bfloat16's blocks run at once where four of FP8 do. */
+  @Test
+  void shouldCutByWhatRunsAtOnce() {
+    plan.plan(decodes(40, 16_000), 4, 8, AT_ONCE / 2);
+    assertThat(plan.itemSequence.count).isGreaterThanOrEqualTo(2 * 40);
+    plan.plan(decodes(40, 16_000), 4, 8, AT_ONCE);
+    assertThat(plan.itemSequence.count).isEqualTo(40);
+  }
+
+  @Test
+  void shouldFillTheGpuWhereThereIsOneKvHead() {
+    plan.plan(decodes(1, 1_000_000), 8, 1, AT_ONCE);
+    assertThat(plan.itemSequence.count).isGreaterThan(MULTIPROCESSORS);
+  }
+
+  /** Or that test on a card, and on the emulated one, would see no merge any more. */
+  @ParameterizedTest
+  @ValueSource(ints = {4 * 4, AT_ONCE / 2, AT_ONCE})
+  void shouldCutWhatBackendTestTakesToBeLong(int atOnce) {
+    Batch batch = decodes(2, 41);
+    batch.contextLength[0] = 1506;
+    for (int group : new int[] {4, 12, 20}) {
+      plan.plan(batch, group, 1, atOnce);
+      assertThat(plan.mergeSequence.count).isEqualTo(1);
+    }
   }
 
   @Test
   void shouldCutTheOneLongSequenceAmongShortOnes() {
     Batch batch = decodes(600, 500);
     batch.contextLength[300] = 100_000;
-    plan.plan(batch, 4, 8, MULTIPROCESSORS);
+    plan.plan(batch, 4, 8, AT_ONCE);
     assertThat(plan.itemSequence.count).isBetween(604, 700);
     assertThat(plan.mergeSequence.count).isEqualTo(1);
   }
@@ -110,8 +139,8 @@ class AttentionPlanTest {
       for (int s = 0; s < batch.sequences; s++) {
         batch.contextLength[s] = 1 + random.nextInt(random.nextInt(4) == 0 ? most : 1_000);
       }
-      plan.plan(batch, group, kvHeads, MULTIPROCESSORS);
-      int cuts = AttentionPlan.mostCuts(batch.sequences, group, kvHeads, MULTIPROCESSORS);
+      plan.plan(batch, group, kvHeads, AT_ONCE);
+      int cuts = AttentionPlan.mostCuts(batch.sequences, group, kvHeads, AT_ONCE);
       assertThat(plan.itemSequence.count)
           .as("seed %d, round %d", SEED, i)
           .isLessThanOrEqualTo(batch.sequences + cuts)
@@ -123,7 +152,7 @@ class AttentionPlanTest {
   @Test
   void shouldGiveEveryTokenToATileWhereResultsAreInvariant() {
     AttentionPlan fixed = new AttentionPlan(true);
-    fixed.plan(decodes(5, 1024), 4, 8, MULTIPROCESSORS);
+    fixed.plan(decodes(5, 1024), 4, 8, AT_ONCE);
     assertThat(fixed.tileSequence.count).isEqualTo(5);
     assertThat(fixed.itemSequence.count).isZero();
     assertThat(fixed.mergeSequence.count).isZero();

@@ -88,7 +88,7 @@ class WideningTest {
   }
 
   private void plan(Batch batch, long blockNumbers) {
-    plan.plan(batch, GROUP, KV_HEADS, 132);
+    plan.plan(batch, GROUP, KV_HEADS, 4 * 132);
     widening.plan(batch, plan, GROUP, blockNumbers);
   }
 
