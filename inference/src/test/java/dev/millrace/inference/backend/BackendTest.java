@@ -478,12 +478,12 @@ public abstract class BackendTest {
   /** A GPU cuts such a decode into stretches and puts their results together. */
   @ParameterizedTest
   @CsvSource({
-    "4,1,16,false",
-    "12,1,16,false",
-    "20,1,16,false",
+    "4,1,32,false",
+    "12,1,32,false",
+    "20,1,32,false",
     "4,1,64,true",
-    "12,1,16,true",
-    "20,1,16,true"
+    "12,1,32,true",
+    "20,1,32,true"
   })
   void shouldAttendToALongSequenceInADecode(int heads, int kvHeads, int headDim, boolean fp8) {
     assumeTrue(!fp8 || hasFp8Cache(), "this backend has no such cache");
