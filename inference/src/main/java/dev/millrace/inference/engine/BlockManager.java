@@ -9,9 +9,9 @@ import org.jspecify.annotations.Nullable;
  * Who holds which KV block: reference counts, reservations, and a cache of full blocks that later
  * sequences with the same beginning share. Plain bookkeeping, of the engine thread.
  *
- * <p>Admission reserves all that a sequence can ever need, so that one that runs never waits for
- * memory; blocks are taken when they are reached, so that the cache lives in what is reserved but
- * not used yet.
+ * <p>Admission reserves what the known tokens of a sequence need, and before each step what that
+ * step adds is reserved; blocks are taken when they are reached, so that the cache lives in what is
+ * reserved but not used yet.
  *
  * <p>A cached block is known by its content: a number never used twice, given to (content of the
  * block before it, its tokens). A look-up compares both, so that no collision of hashes can hand
@@ -22,6 +22,9 @@ import org.jspecify.annotations.Nullable;
 final class BlockManager {
   private static final long ROOT = 1;
   private static final int NONE = -1;
+
+  /** Places for the numbers of blocks to come. */
+  private static final int ROOM = 16;
 
   private final int blockSize;
   private final boolean cache;
@@ -53,7 +56,12 @@ final class BlockManager {
   private int free;
   private int reserved;
 
+  // What the last look at a sequence found: its cached blocks, how many of them nobody holds, and
+  // the content of the last.
   private final int[] hits;
+  private int found;
+  private int foundFree;
+  private long foundChain;
 
   BlockManager(int blockCount, int blockSize, boolean cache) {
     this.blockSize = blockSize;
@@ -91,36 +99,63 @@ final class BlockManager {
     return reserved;
   }
 
+  int count() {
+    return references.length;
+  }
+
+  int blockSize() {
+    return blockSize;
+  }
+
+  /** Blocks that nobody holds and nobody has reserved. */
+  int available() {
+    return free - reserved;
+  }
+
   /**
-   * Reserves all that a sequence can need and gives it the cached blocks of its beginning. At least
-   * one known token is left to compute.
+   * Looks for the cached blocks of a sequence's beginning. At least one known token is left to
+   * compute.
    *
-   * @return tokens found in the cache, or -1 if there is no room now, and nothing has changed
+   * @return blocks that its known tokens would take beside those that others hold; more than {@link
+   *     #available} where that is too many
    */
-  int admit(Sequence sequence) {
-    int needed = blocksFor(sequence.limit - 1);
+  int probe(Sequence sequence) {
+    int needed = blocksFor(sequence.length());
     int mostHits = cache ? (sequence.length() - 1) / blockSize : 0;
-    if (needed - mostHits > free - reserved) {
-      return -1;
+    found = 0;
+    foundFree = 0;
+    foundChain = ROOT;
+    if (needed - mostHits > available()) {
+      return needed - mostHits;
     }
-    int found = 0;
-    int foundFree = 0;
-    long chain = ROOT;
     while (found < mostHits) {
-      int block = find(chain, sequence, found);
+      int block = find(foundChain, sequence, found);
       if (block == NONE) {
         break;
       }
       hits[found++] = block;
       foundFree += references[block] == 0 ? 1 : 0;
-      chain = content[block];
+      foundChain = content[block];
     }
+    return needed - found + foundFree;
+  }
+
+  /**
+   * Gives a sequence what {@link #probe} has just found of it, and reserves the rest that its known
+   * tokens need.
+   *
+   * @return tokens found in the cache
+   */
+  int admit(Sequence sequence) {
+    int needed = blocksFor(sequence.length());
     int fresh = needed - found;
-    if (fresh + foundFree > free - reserved) {
-      return -1;
+    if (fresh + foundFree > available()) {
+      throw new IllegalStateException(sequence + " does not fit");
     }
+    // An answer's blocks come one by one: some room for them.
+    int most = blocksFor(sequence.limit - 1);
     if (sequence.blocks.length < needed) {
-      sequence.blocks = new int[needed];
+      sequence.blocks = new int[Math.min(most, needed + ROOM)];
     }
     for (int i = 0; i < found; i++) {
       hold(hits[i]);
@@ -129,10 +164,41 @@ final class BlockManager {
     sequence.blockCount = found;
     sequence.lastBlock = found == 0 ? NONE : hits[found - 1];
     sequence.shareable = found;
-    sequence.chain = chain;
+    sequence.chain = foundChain;
     sequence.reserved = fresh;
+    sequence.owned = fresh + foundFree;
     reserved += fresh;
     return found * blockSize;
+  }
+
+  /** Whether the sequence has blocks for its first {@code tokenCount} tokens. */
+  boolean covers(Sequence sequence, int tokenCount) {
+    return (long) (sequence.blockCount + sequence.reserved) * blockSize >= tokenCount;
+  }
+
+  /**
+   * Reserves the block that the sequence's first {@code tokenCount} tokens need beyond those that it
+   * has, if they need one.
+   *
+   * @return false if none is available
+   */
+  boolean extend(Sequence sequence, int tokenCount) {
+    if (covers(sequence, tokenCount)) {
+      return true;
+    }
+    if (available() == 0) {
+      return false;
+    }
+    int has = sequence.blockCount + sequence.reserved;
+    if (has == sequence.blocks.length) {
+      int most = blocksFor(sequence.limit - 1);
+      int more = Math.max(ROOM, has >> 1);
+      sequence.blocks = Arrays.copyOf(sequence.blocks, Math.min(most, has + more));
+    }
+    sequence.reserved++;
+    sequence.owned++;
+    reserved++;
+    return true;
   }
 
   /** Makes the sequence hold blocks for its first {@code tokenCount} tokens, out of its reserve. */
@@ -180,6 +246,7 @@ final class BlockManager {
     }
     reserved -= sequence.reserved;
     sequence.reserved = 0;
+    sequence.owned = 0;
     sequence.blockCount = 0;
     sequence.shareable = 0;
     sequence.blocks = Sequence.NO_BLOCKS;

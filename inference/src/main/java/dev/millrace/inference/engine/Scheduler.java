@@ -15,8 +15,9 @@ import org.jspecify.annotations.Nullable;
  * <ul>
  *   <li>Running sequences go first, in the order of their admission, and each gets at least one
  *       token. While others could be admitted none takes more than a chunk.
- *   <li>Then waiting ones, in the order of {@link WaitingQueue}, with all the blocks that they can
- *       need: one that runs never waits for memory.
+ *   <li>Then waiting ones, in the order of {@link WaitingQueue}, as far as {@link Admission} expects
+ *       memory for them to their ends. Before each step everybody in it has the blocks that it
+ *       needs: where there are too few some give way, and restart later from their known tokens.
  *   <li>Later ones may pass a waiting one that does not fit yet, but only so many.
  *   <li>The members of a failed step become suspects. They restart from their known tokens in ever
  *       smaller groups, with nobody else in their steps, until they got past the point of failure.
@@ -32,8 +33,12 @@ final class Scheduler {
   /** Waiting sequences looked at behind one that does not fit. */
   private static final int LOOKAHEAD = 16;
 
+  /** Plans between two looks at waiting ones where nothing changed but that time goes by. */
+  private static final int PATIENCE = 8;
+
   private final EngineConfig config;
   private final BlockManager blocks;
+  private final Admission admission;
 
   /** In the order of admission. Ended ones leave gaps until the next plan. */
   private final @Nullable Sequence[] running;
@@ -50,6 +55,8 @@ final class Scheduler {
   /** The head of the queue does not fit, and nothing has changed since that was found. */
   private boolean stalled;
 
+  private int stalledPlans;
+
   private final TreeSet<Sequence> suspects = new TreeSet<>(Sequence.ORDER);
   private int runningSuspects;
   private int suspectLimit = Integer.MAX_VALUE;
@@ -64,6 +71,7 @@ final class Scheduler {
   Scheduler(EngineConfig config, BlockManager blocks) {
     this.config = config;
     this.blocks = blocks;
+    this.admission = new Admission(blocks);
     this.running = new Sequence[config.maxSequences()];
     this.waiting = new WaitingQueue(config.lowShare());
   }
@@ -87,10 +95,13 @@ final class Scheduler {
   void plan(Step step) {
     closeGaps();
     waiting.settle();
-    int budget = config.tokenBudget();
-    budget = continueRunning(step, budget);
+    admission.begin();
+    stalled &= ++stalledPlans % PATIENCE != 0;
+    reserve();
+    int budget = continueRunning(step, config.tokenBudget());
     admit(step, budget);
-    while (step.size() == 0 && runningSuspects == 0 && !suspects.isEmpty() && preemptLast()) {
+    // While suspects run the others pause. Where these leave the first suspect no room they go.
+    while (step.size() == 0 && runningSuspects == 0 && !suspects.isEmpty() && giveWay() != null) {
       admit(step, budget);
     }
     step.seal();
@@ -113,7 +124,9 @@ final class Scheduler {
     if (sequence.state == Sequence.State.WAITING) {
       dequeue(sequence);
     } else if (sequence.state == Sequence.State.RUNNING) {
+      admission.ended(sequence);
       leaveRunning(sequence);
+      waiting.ended(sequence, sequence.length());
     }
     acquit(sequence);
     sequence.ended();
@@ -148,6 +161,7 @@ final class Scheduler {
         }
       }
       leaveRunning(sequence);
+      waiting.ended(sequence, sequence.length());
       sequence.suspect = true;
       sequence.suspectUntil = Math.max(sequence.suspectUntil, step.end(i));
       preemptions++;
@@ -240,11 +254,53 @@ final class Scheduler {
     return all;
   }
 
+  /** Reserves what the step will add to those that run; where that is too much some give way. */
+  private void reserve() {
+    boolean isolating = isolating();
+    int lacking = 0;
+    for (int i = 0; i < runningEnd; i++) {
+      Sequence sequence = running(i);
+      sequence.settle();
+      lacking += takesPart(sequence, isolating) && !extend(sequence) ? 1 : 0;
+    }
+    if (lacking == 0) {
+      return;
+    }
+    while (blocks.available() < lacking) {
+      Sequence gone = giveWay();
+      if (gone == null) {
+        throw new IllegalStateException("a sequence that is alone has no room");
+      }
+      lacking = lacking(isolating);
+    }
+    for (int i = 0; i < runningEnd; i++) {
+      if (takesPart(running(i), isolating) && !extend(running(i))) {
+        throw new IllegalStateException(running(i) + " has no room");
+      }
+    }
+    // Nobody comes in at once to where somebody had to go.
+    stalled = true;
+  }
+
+  private int lacking(boolean isolating) {
+    int lacking = 0;
+    for (int i = 0; i < runningEnd; i++) {
+      Sequence sequence = running(i);
+      if (takesPart(sequence, isolating)) {
+        lacking += blocks.covers(sequence, sequence.scheduled + sequence.wanted()) ? 0 : 1;
+      }
+    }
+    return lacking;
+  }
+
+  private boolean extend(Sequence sequence) {
+    return blocks.extend(sequence, sequence.scheduled + sequence.wanted());
+  }
+
   private int continueRunning(Step step, int budget) {
     boolean isolating = isolating();
     int others = 0;
     for (int i = 0; i < runningEnd; i++) {
-      running(i).settle();
       others += takesPart(running(i), isolating) ? 1 : 0;
     }
     for (int i = 0; i < runningEnd; i++) {
@@ -262,7 +318,7 @@ final class Scheduler {
   }
 
   private void admit(Step step, int budget) {
-    if (stalled) {
+    if (stalled && runningCount > 0) {
       return;
     }
     boolean isolating = isolating();
@@ -277,8 +333,9 @@ final class Scheduler {
         stalled = passedCount > 0;
         break;
       }
-      int cached = blocks.admit(candidate);
-      if (cached >= 0) {
+      if (hasRoom(candidate, isolating)) {
+        int cached = blocks.admit(candidate);
+        admission.admitted(candidate);
         if (!isolating) {
           waiting.admitted(candidate);
         }
@@ -300,6 +357,15 @@ final class Scheduler {
       passed[i] = null;
     }
     stalled |= closed;
+  }
+
+  /** One that is alone always has; a suspect need not leave any to those that pause. */
+  private boolean hasRoom(Sequence candidate, boolean isolating) {
+    int taken = blocks.probe(candidate);
+    return taken <= blocks.available()
+        && (isolating
+            || runningCount == 0
+            || admission.fits(candidate, taken, running, runningEnd));
   }
 
   /** Somebody was admitted before these; true if one of them lets nobody pass any more. */
@@ -355,25 +421,22 @@ final class Scheduler {
     runningCount--;
     runningSuspects -= sequence.suspect ? 1 : 0;
     blocks.release(sequence);
-    waiting.ended(sequence, sequence.length());
     stalled = false;
   }
 
-  /**
-   * While suspects run the others pause. Where these leave the first suspect no room, the youngest
-   * gives way and restarts later.
-   */
-  private boolean preemptLast() {
-    if (runningEnd == 0) {
-      return false;
+  /** Whom {@link Admission} names goes back to the queue with its known tokens; null: nobody runs. */
+  private @Nullable Sequence giveWay() {
+    Sequence sequence = Admission.first(running, runningEnd, isolating());
+    if (sequence != null) {
+      leaveRunning(sequence);
+      closeGaps();
+      waiting.returned(sequence);
+      sequence.preempted++;
+      preemptions++;
+      sequence.restart();
+      enqueue(sequence);
     }
-    Sequence sequence = running(runningEnd - 1);
-    leaveRunning(sequence);
-    runningEnd--;
-    preemptions++;
-    sequence.restart();
-    enqueue(sequence);
-    return true;
+    return sequence;
   }
 
   private void enqueue(Sequence sequence) {
@@ -394,6 +457,10 @@ final class Scheduler {
     }
     waitingTokens -= sequence.length();
     stalled = false;
+  }
+
+  Admission admission() {
+    return admission;
   }
 
   boolean isolating() {

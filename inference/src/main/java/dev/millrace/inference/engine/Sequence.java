@@ -48,7 +48,7 @@ final class Sequence extends SequenceState implements Engine.Handle {
   final TokenRequest request;
   final @Nullable Rejection rejection;
 
-  private final int minTokens;
+  final int minTokens;
 
   /** When it began to wait to be allowed more tokens, if it does. */
   private long heldNanos;
@@ -60,7 +60,6 @@ final class Sequence extends SequenceState implements Engine.Handle {
 
   // BlockManager's.
   int[] blocks = NO_BLOCKS;
-  int reserved;
   long chain;
 
   // Scheduler's.
@@ -70,11 +69,22 @@ final class Sequence extends SequenceState implements Engine.Handle {
   int suspectUntil;
   int attempts;
 
+  /** Scheduler's: how often it gave its memory to others. */
+  int preempted;
+
+  /** Admission's: how its end was drawn, and of how many tokens on. */
+  double drawn;
+
+  int drawnAt;
+
   /** WaitingQueue's: tokens that its tenant was charged when it was admitted. */
   int charged;
 
   /** WaitingQueue's: whom it charged; null if nobody. */
   @Nullable Object chargedTo;
+
+  /** WaitingQueue's: what its admission took of what lower priorities are owed. */
+  double paid;
 
   private boolean listenerThrew;
 

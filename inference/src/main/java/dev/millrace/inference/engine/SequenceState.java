@@ -54,10 +54,16 @@ abstract class SequenceState {
   /** Tokens that were known at admission; up to here it is prefill, for the statistics. */
   int admittedLength;
 
-  // BlockManager's: how many blocks, the last of them, and how many may be shared.
+  /** Admission's: tokens of prompt and output that it may well come to. */
+  int expectedEnd;
+
+  // BlockManager's: how many blocks, the last of them, and how many may be shared; how many more
+  // are kept for it, and how many of both it was the first to hold.
   int blockCount;
   int lastBlock;
   int shareable;
+  int reserved;
+  int owned;
 
   SequenceState(TokenRequest request, TokenListener listener, int maxContext) {
     this.listener = listener;

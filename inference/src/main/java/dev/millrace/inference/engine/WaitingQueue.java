@@ -224,7 +224,8 @@ final class WaitingQueue {
       // Nobody else waits at another priority.
       owed = 0;
     } else if (classes.firstKey() < priority) {
-      owed -= (1 - lowShare) * cost;
+      sequence.paid = (1 - lowShare) * cost;
+      owed -= sequence.paid;
     } else {
       owed += lowShare * cost;
     }
@@ -240,6 +241,12 @@ final class WaitingQueue {
     }
   }
 
+  /** A sequence that was admitted is to wait again: it was as good as not admitted. */
+  void returned(Sequence sequence) {
+    owed += sequence.paid;
+    ended(sequence, 0);
+  }
+
   /** A sequence runs no more, and came to so many tokens: gives back what it did not use. */
   void ended(Sequence sequence, int tokens) {
     PriorityClass of = classes.get(sequence.request.scheduling().priority());
@@ -250,6 +257,7 @@ final class WaitingQueue {
     }
     sequence.charged = 0;
     sequence.chargedTo = null;
+    sequence.paid = 0;
   }
 
   private static void give(PriorityClass of, Flow flow, int tokens) {

@@ -17,17 +17,55 @@ class BlockManagerTest {
           false);
 
   @Test
-  void shouldReserveAllThatASequenceCanNeed() {
+  void shouldReserveWhatTheKnownTokensNeedAndThenABlockAtATime() {
     BlockManager blocks = new BlockManager(10, 4, true);
-    Sequence one = sequence(5, 1, 2, 3, 4); // 9 tokens, the last without keys and values
-    assertThat(blocks.admit(one)).isZero();
+    Sequence one = admitted(blocks, sequence(30, 1, 2, 3, 4, 5));
     assertThat(blocks.reserved()).isEqualTo(2);
     assertThat(blocks.free()).isEqualTo(10);
-    assertThat(blocks.admit(sequence(30, 1, 2, 3, 4))).as("needs 9 of 8").isEqualTo(-1);
-    assertThat(blocks.admit(sequence(29, 1, 2, 3, 4))).as("needs 8 of 8").isZero();
+    assertThat(blocks.available()).isEqualTo(8);
     blocks.grow(one, 8);
     assertThat(one.reserved).isZero();
     assertThatThrownBy(() -> blocks.grow(one, 9)).hasMessageContaining("than it reserved");
+    assertThat(blocks.extend(one, 8)).as("has room").isTrue();
+    assertThat(blocks.reserved()).isZero();
+    assertThat(blocks.extend(one, 9)).isTrue();
+    assertThat(blocks.reserved()).isEqualTo(1);
+    assertThat(blocks.available()).isEqualTo(7);
+    blocks.grow(one, 9);
+    assertThat(one.owned).isEqualTo(3);
+
+    Sequence all = sequence(9, new int[28]);
+    assertThat(blocks.probe(all)).isEqualTo(7);
+    blocks.admit(all);
+    assertThat(blocks.covers(one, 12)).isTrue();
+    assertThat(blocks.covers(one, 13)).isFalse();
+    assertThat(blocks.extend(one, 13)).as("all are reserved").isFalse();
+    assertThat(blocks.probe(sequence(1, 9))).isEqualTo(1);
+    assertThatThrownBy(() -> blocks.admit(sequence(1, 9))).hasMessageContaining("does not fit");
+    blocks.release(all);
+    assertThat(blocks.extend(one, 13)).isTrue();
+  }
+
+  @Test
+  void shouldCountABlockThatSeveralHoldOnce() {
+    BlockManager blocks = new BlockManager(10, 2, true);
+    Sequence one = admitted(blocks, sequence(9, 1, 1, 5, 5, 0));
+    blocks.grow(one, 5);
+    blocks.computed(one, 5);
+    Sequence two = sequence(9, 1, 1, 5, 5, 7, 7);
+    assertThat(blocks.probe(two)).as("beside the two that one holds").isEqualTo(1);
+    blocks.admit(two);
+    assertThat(one.owned).isEqualTo(3);
+    assertThat(two.owned).isEqualTo(1);
+    assertThat(blocks.available()).isEqualTo(6);
+    blocks.release(one);
+    assertThat(blocks.available()).isEqualTo(7);
+    blocks.release(two);
+    Sequence three = sequence(9, 1, 1, 5, 5, 7, 7);
+    assertThat(blocks.probe(three)).as("cached, and nobody's").isEqualTo(3);
+    blocks.admit(three);
+    assertThat(three.blockCount).isEqualTo(2);
+    assertThat(three.owned).isEqualTo(3);
   }
 
   @Test
@@ -35,18 +73,18 @@ class BlockManagerTest {
     BlockManager blocks = new BlockManager(40, 4, true);
     Sequence one = admitted(blocks, sequence(5, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10));
     blocks.grow(one, 10);
-    assertThat(blocks.admit(sequence(5, 1, 2, 3, 4, 5))).as("not computed yet").isZero();
+    assertThat(admit(blocks, sequence(5, 1, 2, 3, 4, 5))).as("not computed yet").isZero();
     blocks.computed(one, 7);
     Sequence two = sequence(5, 1, 2, 3, 4, 5, 6, 7, 8, 9);
-    assertThat(blocks.admit(two)).isEqualTo(4);
+    assertThat(admit(blocks, two)).isEqualTo(4);
     assertThat(two.blocks[0]).isEqualTo(one.blocks[0]);
     assertThat(blocks.references(one.blocks[0])).isEqualTo(2);
     assertThat(blocks.references(one.blocks[1])).isEqualTo(1);
     blocks.computed(one, 10);
-    assertThat(blocks.admit(sequence(1, 1, 2, 3, 4, 5, 6, 7, 8))).as("one is left").isEqualTo(4);
-    assertThat(blocks.admit(sequence(1, 1, 2, 3, 4, 5, 6, 7, 8, 0))).isEqualTo(8);
-    assertThat(blocks.admit(sequence(1, 1, 2, 3, 4, 5, 6, 7, 0, 0))).isEqualTo(4);
-    assertThat(blocks.admit(sequence(1, 0, 2, 3, 4, 5, 6, 7, 8, 0))).isZero();
+    assertThat(admit(blocks, sequence(1, 1, 2, 3, 4, 5, 6, 7, 8))).as("one is left").isEqualTo(4);
+    assertThat(admit(blocks, sequence(1, 1, 2, 3, 4, 5, 6, 7, 8, 0))).isEqualTo(8);
+    assertThat(admit(blocks, sequence(1, 1, 2, 3, 4, 5, 6, 7, 0, 0))).isEqualTo(4);
+    assertThat(admit(blocks, sequence(1, 0, 2, 3, 4, 5, 6, 7, 8, 0))).isZero();
   }
 
   @Test
@@ -55,9 +93,9 @@ class BlockManagerTest {
     Sequence one = admitted(blocks, sequence(1, 1, 1, 5, 5, 0));
     blocks.grow(one, 5);
     blocks.computed(one, 5);
-    assertThat(blocks.admit(sequence(1, 2, 2, 5, 5, 0))).isZero();
-    assertThat(blocks.admit(sequence(1, 5, 5, 0))).isZero();
-    assertThat(blocks.admit(sequence(1, 1, 1, 5, 5, 0))).isEqualTo(4);
+    assertThat(admit(blocks, sequence(1, 2, 2, 5, 5, 0))).isZero();
+    assertThat(admit(blocks, sequence(1, 5, 5, 0))).isZero();
+    assertThat(admit(blocks, sequence(1, 1, 1, 5, 5, 0))).isEqualTo(4);
   }
 
   @Test
@@ -112,7 +150,7 @@ class BlockManagerTest {
     blocks.computed(one, 5);
     blocks.forget(one);
     blocks.release(one);
-    assertThat(blocks.admit(sequence(1, 1, 1, 5, 5, 0))).isZero();
+    assertThat(admit(blocks, sequence(1, 1, 1, 5, 5, 0))).isZero();
   }
 
   @Test
@@ -124,7 +162,7 @@ class BlockManagerTest {
       for (int i = 0; i < 200; i++) {
         int[] prompt = random.ints(1 + random.nextInt(12), 0, 2).toArray();
         Sequence sequence = sequence(1, prompt);
-        int found = blocks.admit(sequence);
+        int found = admit(blocks, sequence);
         if (found < 0) {
           continue;
         }
@@ -144,14 +182,19 @@ class BlockManagerTest {
 
   private static int cached(BlockManager blocks, int token) {
     Sequence sequence = sequence(1, token, token, token);
-    int found = blocks.admit(sequence);
+    int found = admit(blocks, sequence);
     blocks.release(sequence);
     return found;
   }
 
   private static Sequence admitted(BlockManager blocks, Sequence sequence) {
-    assertThat(blocks.admit(sequence)).isGreaterThanOrEqualTo(0);
+    assertThat(admit(blocks, sequence)).isGreaterThanOrEqualTo(0);
     return sequence;
+  }
+
+  /** Tokens found in the cache; -1: there is no room. */
+  private static int admit(BlockManager blocks, Sequence sequence) {
+    return blocks.probe(sequence) <= blocks.available() ? blocks.admit(sequence) : -1;
   }
 
   private static Sequence sequence(int maxTokens, int... prompt) {

@@ -39,14 +39,17 @@ class EngineFuzzTest {
 
   @Test
   void shouldKeepItsBooksAndGiveEachSequenceItsOwnTokens() {
+    int gaveWay = 0;
     for (int seed = 0; seed < WORLDS; seed++) {
       World world = new World(seed);
       try {
         world.run();
+        gaveWay += world.gaveWay();
       } catch (Throwable e) {
         throw new AssertionError("world of seed " + seed + ": " + world, e);
       }
     }
+    assertThat(gaveWay).as("sequences that gave way").isGreaterThan(1000);
   }
 
   private record Expected(List<Integer> tokens, String outcome) {}
@@ -85,6 +88,12 @@ class EngineFuzzTest {
     final Map<Sequence, Seen> seen = new HashMap<>();
     boolean aborting;
 
+    /** There were suspects. */
+    boolean suspected;
+
+    /** It expects answers of a few tokens, so that there is too little memory again and again. */
+    final boolean misled;
+
     /** One comes that is to run alone: it may have been and gone within the round. */
     boolean isolated;
 
@@ -113,6 +122,14 @@ class EngineFuzzTest {
       runner.failing = batch -> injects(batch);
       runner.refusing = batch -> random.nextInt(4) == 0 && injects(batch);
       engine = new Engine(runner, config, false);
+      misled = random.nextInt(3) > 0;
+      if (misled) {
+        AnswerLengths lengths = engine.scheduler().admission().lengths();
+        for (int i = 0; i < 300; i++) {
+          lengths.ended(1 + random.nextInt(3), true);
+        }
+        lengths.learn();
+      }
       shared = random.ints(60, 2, info.vocabSize()).toArray();
     }
 
@@ -158,6 +175,18 @@ class EngineFuzzTest {
       assertThat(engine.scheduler().isolating()).isFalse();
       assertThat(engine.stats().kvUse()).isZero();
       assertThat(engine.stats().waitingTokens()).isZero();
+    }
+
+    /** Sequences that gave way to others; none does so over and over. */
+    int gaveWay() {
+      int count = 0;
+      for (Job job : jobs) {
+        Sequence sequence = (Sequence) job.handle;
+        // Suspects take what they need, of whomever.
+        assertThat(sequence.preempted).as("%s gave way", sequence).isLessThanOrEqualTo(suspected ? 10 : 3);
+        count += sequence.preempted > 0 ? 1 : 0;
+      }
+      return count;
     }
 
     private void allowMore() {
@@ -275,6 +304,7 @@ class EngineFuzzTest {
       BlockManager blocks = engine.blocks();
       int[] holders = new int[info.blocks()];
       int reserved = 0;
+      int owned = 0;
       int running = 0;
       long computed = 0;
       for (Sequence s : engine.scheduler().all()) {
@@ -297,8 +327,10 @@ class EngineFuzzTest {
             .as("blocks of %s", s)
             .isGreaterThanOrEqualTo(s.scheduled);
         assertThat(s.blockCount + s.reserved)
-            .as("all blocks that %s can need", s)
-            .isEqualTo(blocks.blocksFor(s.limit - 1));
+            .as("blocks for the known tokens of %s", s)
+            .isGreaterThanOrEqualTo(blocks.blocksFor(s.length() - 1))
+            .isLessThanOrEqualTo(blocks.blocksFor(s.limit - 1));
+        owned += s.owned;
         int[] held = Arrays.copyOf(s.blocks, s.blockCount);
         assertThat(Arrays.stream(held).distinct().count()).isEqualTo(s.blockCount);
         for (int i = 0; i < s.blockCount; i++) {
@@ -313,6 +345,7 @@ class EngineFuzzTest {
       assertThat(running).isEqualTo(engine.scheduler().running());
       assertThat(running).isLessThanOrEqualTo(config.maxSequences());
       assertThat(reserved).isEqualTo(blocks.reserved()).isLessThanOrEqualTo(blocks.free());
+      assertThat(owned).isLessThanOrEqualTo(info.blocks() - blocks.available());
       int[] free = blocks.freeBlocks();
       assertThat(free).hasSize(blocks.free()).doesNotHaveDuplicates();
       assertThat(free.length + IntStream.of(holders).filter(n -> n > 0).count())
@@ -343,6 +376,7 @@ class EngineFuzzTest {
      */
     private void checkProgress() {
       boolean isolating = engine.scheduler().isolating();
+      suspected |= isolating || isolated;
       Map<Sequence, Seen> now = new HashMap<>();
       for (Sequence s : engine.scheduler().all()) {
         boolean runs = s.state == Sequence.State.RUNNING;

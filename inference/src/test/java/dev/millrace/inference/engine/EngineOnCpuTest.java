@@ -117,6 +117,35 @@ class EngineOnCpuTest {
   }
 
   @Test
+  void shouldAnswerTheSameWhereMemoryRanShort() throws Exception {
+    List<TokenRequest> requests = requests();
+    List<List<Integer>> expected = alone("nemotron-nas-bf16", requests);
+    for (boolean cache : new boolean[] {true, false}) {
+      try (CpuRunner runner =
+              CpuRunner.open(checkpoint("nemotron-nas-bf16"), new CpuRunner.Options(2, 17, false));
+          Engine engine = new Engine(runner, EngineConfig.defaults().withPrefixCache(cache), false)) {
+        AnswerLengths lengths = engine.scheduler().admission().lengths();
+        for (int i = 0; i < 1000; i++) {
+          lengths.ended(1, true);
+        }
+        lengths.learn();
+        List<Recorder> recorders = new ArrayList<>();
+        for (TokenRequest request : requests) {
+          recorders.add(new Recorder());
+          engine.submit(request, recorders.getLast());
+        }
+        while (engine.round()) {}
+        assertThat(engine.counters().preemptions()).as("gave way").isPositive();
+        for (int i = 0; i < requests.size(); i++) {
+          assertThat(recorders.get(i).tokens)
+              .as("%s, cache %s", requests.get(i).id(), cache)
+              .isEqualTo(expected.get(i));
+        }
+      }
+    }
+  }
+
+  @Test
   void shouldAnswerTheSameAfterAPrefixHit() throws Exception {
     List<TokenRequest> requests = requests();
     List<List<Integer>> expected = alone("nemotron-nas-bf16", requests);

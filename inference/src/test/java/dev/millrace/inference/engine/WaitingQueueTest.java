@@ -109,6 +109,28 @@ class WaitingQueueTest {
   }
 
   @Test
+  void shouldTakeOneThatIsToWaitAgainForOneThatWasNotAdmitted() {
+    Sequence low = add("low", 5, "b", 100);
+    for (int i = 0; i < 30; i++) {
+      add("a" + i, 0, "a", 100);
+      add("b" + i, 0, "b", 100);
+    }
+    while (take() != low) {}
+    // It has had its turn, and still has it.
+    queue.returned(low);
+    queue.add(low);
+    assertThat(take()).isSameAs(low);
+
+    Sequence gone = take();
+    Sequence other = take();
+    assertThat(gone.request.scheduling().tenant())
+        .isNotEqualTo(other.request.scheduling().tenant());
+    queue.returned(gone);
+    queue.add(gone);
+    assertThat(take()).as("its tenant was given nothing").isSameAs(gone);
+  }
+
+  @Test
   void shouldKeepTheOrderOfSubmissionWithinATenant() {
     for (int i = 0; i < 50; i++) {
       add("a" + i, 0, "a", 2 + i * 37 % 90);
