@@ -99,7 +99,8 @@ final class Admission {
       current = false;
     } else if (current) {
       int growth = growth(sequence);
-      forecast.add(tokens(sequence, sequence.owned, sequence.blockCount + sequence.reserved), growth);
+      forecast.add(
+          tokens(sequence, sequence.owned, sequence.blockCount + sequence.reserved), growth);
       doubt += doubt(sequence, growth);
     }
   }
@@ -187,8 +188,7 @@ final class Admission {
   }
 
   /** Who gives way, of those that run; null if nobody runs. */
-  static @Nullable Sequence first(
-      @Nullable Sequence[] running, int count, boolean isolating) {
+  static @Nullable Sequence first(@Nullable Sequence[] running, int count, boolean isolating) {
     Comparator<Sequence> order = isolating ? PAUSED : STAYS;
     Sequence first = null;
     for (int i = 0; i < count; i++) {

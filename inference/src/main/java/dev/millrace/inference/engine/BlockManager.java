@@ -177,8 +177,8 @@ final class BlockManager {
   }
 
   /**
-   * Reserves the block that the sequence's first {@code tokenCount} tokens need beyond those that it
-   * has, if they need one.
+   * Reserves the block that the sequence's first {@code tokenCount} tokens need beyond those that
+   * it has, if they need one.
    *
    * @return false if none is available
    */

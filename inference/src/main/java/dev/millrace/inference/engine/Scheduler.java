@@ -15,9 +15,9 @@ import org.jspecify.annotations.Nullable;
  * <ul>
  *   <li>Running sequences go first, in the order of their admission, and each gets at least one
  *       token. While others could be admitted none takes more than a chunk.
- *   <li>Then waiting ones, in the order of {@link WaitingQueue}, as far as {@link Admission} expects
- *       memory for them to their ends. Before each step everybody in it has the blocks that it
- *       needs: where there are too few some give way, and restart later from their known tokens.
+ *   <li>Then waiting ones, in the order of {@link WaitingQueue}, as far as {@link Admission}
+ *       expects memory for them to their ends. Before each step everybody in it has the blocks that
+ *       it needs: where there are too few some give way, and restart later from their known tokens.
  *   <li>Later ones may pass a waiting one that does not fit yet, but only so many.
  *   <li>The members of a failed step become suspects. They restart from their known tokens in ever
  *       smaller groups, with nobody else in their steps, until they got past the point of failure.
@@ -424,7 +424,9 @@ final class Scheduler {
     stalled = false;
   }
 
-  /** Whom {@link Admission} names goes back to the queue with its known tokens; null: nobody runs. */
+  /**
+   * Whom {@link Admission} names goes back to the queue with its known tokens; null: nobody runs.
+   */
   private @Nullable Sequence giveWay() {
     Sequence sequence = Admission.first(running, runningEnd, isolating());
     if (sequence != null) {

@@ -183,7 +183,9 @@ class EngineFuzzTest {
       for (Job job : jobs) {
         Sequence sequence = (Sequence) job.handle;
         // Suspects take what they need, of whomever.
-        assertThat(sequence.preempted).as("%s gave way", sequence).isLessThanOrEqualTo(suspected ? 10 : 3);
+        assertThat(sequence.preempted)
+            .as("%s gave way", sequence)
+            .isLessThanOrEqualTo(suspected ? 10 : 3);
         count += sequence.preempted > 0 ? 1 : 0;
       }
       return count;

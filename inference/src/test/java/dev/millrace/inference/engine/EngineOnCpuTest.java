@@ -123,7 +123,8 @@ class EngineOnCpuTest {
     for (boolean cache : new boolean[] {true, false}) {
       try (CpuRunner runner =
               CpuRunner.open(checkpoint("nemotron-nas-bf16"), new CpuRunner.Options(2, 17, false));
-          Engine engine = new Engine(runner, EngineConfig.defaults().withPrefixCache(cache), false)) {
+          Engine engine =
+              new Engine(runner, EngineConfig.defaults().withPrefixCache(cache), false)) {
         AnswerLengths lengths = engine.scheduler().admission().lengths();
         for (int i = 0; i < 1000; i++) {
           lengths.ended(1, true);

@@ -133,8 +133,7 @@ final class EngineSimulation {
           new SamplingParams(0, 1, 0, 0, 1, 0, 0, i, load.limits[i], 0, List.of(), !load.stops, -1);
       ended.add(new Ended());
       engine.submit(
-          new TokenRequest(
-              "r" + i, prompt, new int[0], sampling, new int[] {STOP}, Scheduling.ANY),
+          new TokenRequest("r" + i, prompt, new int[0], sampling, new int[] {STOP}, Scheduling.ANY),
           ended.getLast());
       ideal += load.prompts[i] + load.answers[i] - 1;
     }

@@ -82,7 +82,8 @@ class MemoryForecastTest {
       int span = Math.ceilDiv(longest, 128);
       assertThat(least(forecast, last, 1_000_000))
           .as("seed %d, blocks of %d, up to %d", seed, blockSize, longest)
-          .isBetween(peak, peak + (long) members.size() * (blockSize + 2 * span) + ended(members, span));
+          .isBetween(
+              peak, peak + (long) members.size() * (blockSize + 2 * span) + ended(members, span));
     }
   }
 
