@@ -66,10 +66,14 @@ final class Admission {
     age++;
   }
 
-  /** A sequence that ran has ended. */
-  void ended(Sequence sequence) {
+  /**
+   * A sequence that ran has ended.
+   *
+   * @param stopped whether its answer has, before its limit, and nobody else ended it
+   */
+  void ended(Sequence sequence, boolean stopped) {
     if (sequence.stops.length > 0) {
-      lengths.ended(sequence.generated(), !sequence.complete());
+      lengths.ended(sequence.generated(), stopped);
       news++;
     }
   }
@@ -200,10 +204,14 @@ final class Admission {
     return first;
   }
 
-  /** Those that wait to be allowed more go before others, the greatest is the first to go. */
+  /**
+   * The greatest is the first to go: those that wait to be allowed more, which have nothing to do,
+   * before others; those whose last token is under way, which are about to leave, after all.
+   */
   private static final Comparator<Sequence> STAYS =
-      Comparator.<Sequence, Boolean>comparing(s -> s.preempted < PATIENCE)
+      Comparator.<Sequence, Boolean>comparing(s -> s.planned() < s.limit)
           .thenComparing(Sequence::held)
+          .thenComparing(s -> s.preempted < PATIENCE)
           .thenComparing(Sequence.ORDER);
 
   private static final Comparator<Sequence> PAUSED =

@@ -118,7 +118,7 @@ final class AnswerLengths {
     double drop = survival[low] - survival[low + 1];
     double part = drop <= 0 ? 1 : Math.clamp((survival[low] - wanted) / drop, 0, 1);
     double end = first(low) + part * ((double) first(low + 1) - first(low));
-    return (int) Math.max(length + 1L, Math.min(Integer.MAX_VALUE, Math.round(end)));
+    return (int) Math.min(Integer.MAX_VALUE, Math.max(length + 1L, Math.round(end)));
   }
 
   private static int classOf(int length) {

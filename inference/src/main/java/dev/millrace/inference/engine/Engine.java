@@ -391,12 +391,12 @@ public final class Engine implements AutoCloseable {
   }
 
   private void end(Sequence sequence, FinishReason reason) {
-    scheduler.remove(sequence);
+    scheduler.remove(sequence, reason == FinishReason.STOP);
     sequence.tellFinished(reason);
   }
 
   private void end(Sequence sequence, Failure reason, String message) {
-    scheduler.remove(sequence);
+    scheduler.remove(sequence, false);
     sequence.tellFailed(reason, message);
   }
 

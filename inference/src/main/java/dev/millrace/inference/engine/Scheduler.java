@@ -57,6 +57,9 @@ final class Scheduler {
 
   private int stalledPlans;
 
+  /** This plan looks at waiting ones for no other reason: at the head alone. */
+  private boolean glance;
+
   private final TreeSet<Sequence> suspects = new TreeSet<>(Sequence.ORDER);
   private int runningSuspects;
   private int suspectLimit = Integer.MAX_VALUE;
@@ -96,7 +99,8 @@ final class Scheduler {
     closeGaps();
     waiting.settle();
     admission.begin();
-    stalled &= ++stalledPlans % PATIENCE != 0;
+    glance = stalled && ++stalledPlans % PATIENCE == 0;
+    stalled &= !glance;
     reserve();
     int budget = continueRunning(step, config.tokenBudget());
     admit(step, budget);
@@ -119,12 +123,16 @@ final class Scheduler {
     }
   }
 
-  /** The sequence has ended; its blocks are free, and cached where they are full. */
-  void remove(Sequence sequence) {
+  /**
+   * The sequence has ended; its blocks are free, and cached where they are full.
+   *
+   * @param stopped whether its answer has, before its limit
+   */
+  void remove(Sequence sequence, boolean stopped) {
     if (sequence.state == Sequence.State.WAITING) {
       dequeue(sequence);
     } else if (sequence.state == Sequence.State.RUNNING) {
-      admission.ended(sequence);
+      admission.ended(sequence, stopped);
       leaveRunning(sequence);
       waiting.ended(sequence, sequence.length());
     }
@@ -318,7 +326,7 @@ final class Scheduler {
   }
 
   private void admit(Step step, int budget) {
-    if (stalled && runningCount > 0) {
+    if (stalled && step.size() > 0) {
       return;
     }
     boolean isolating = isolating();
@@ -333,7 +341,7 @@ final class Scheduler {
         stalled = passedCount > 0;
         break;
       }
-      if (hasRoom(candidate, isolating)) {
+      if (hasRoom(candidate, isolating || step.size() == 0)) {
         int cached = blocks.admit(candidate);
         admission.admitted(candidate);
         if (!isolating) {
@@ -343,7 +351,7 @@ final class Scheduler {
         budget -= schedule(step, candidate, budget);
         closed = passBy(passedCount);
       } else {
-        closed = passedCount == LOOKAHEAD || candidate.bypassed >= config.maxBypass();
+        closed = glance || passedCount == LOOKAHEAD || candidate.bypassed >= config.maxBypass();
         passed[passedCount++] = candidate;
       }
     }
@@ -359,13 +367,16 @@ final class Scheduler {
     stalled |= closed;
   }
 
-  /** One that is alone always has; a suspect need not leave any to those that pause. */
-  private boolean hasRoom(Sequence candidate, boolean isolating) {
+  /**
+   * Whether there is room for a sequence.
+   *
+   * @param now for its known tokens is enough: nobody else has anything to compute, and may not for
+   *     long, or all others pause
+   */
+  private boolean hasRoom(Sequence candidate, boolean now) {
     int taken = blocks.probe(candidate);
     return taken <= blocks.available()
-        && (isolating
-            || runningCount == 0
-            || admission.fits(candidate, taken, running, runningEnd));
+        && (now || admission.fits(candidate, taken, running, runningEnd));
   }
 
   /** Somebody was admitted before these; true if one of them lets nobody pass any more. */
@@ -428,12 +439,14 @@ final class Scheduler {
    * Whom {@link Admission} names goes back to the queue with its known tokens; null: nobody runs.
    */
   private @Nullable Sequence giveWay() {
-    Sequence sequence = Admission.first(running, runningEnd, isolating());
+    boolean isolating = isolating();
+    Sequence sequence = Admission.first(running, runningEnd, isolating);
     if (sequence != null) {
       leaveRunning(sequence);
       closeGaps();
       waiting.returned(sequence);
-      sequence.preempted++;
+      // It is no matter of memory alone that it goes where others are looked at apart.
+      sequence.preempted += isolating ? 0 : 1;
       preemptions++;
       sequence.restart();
       enqueue(sequence);

@@ -218,7 +218,8 @@ final class WaitingQueue {
     }
     if (owedTo != null && sequence != owedTo && !waits(owedTo)) {
       // That one is out of the queue, and passed: it keeps what came together for it.
-      owed += owedTo.request.scheduling().priority() > priority ? lowShare * cost : 0;
+      sequence.paid = owedTo.request.scheduling().priority() > priority ? -lowShare * cost : 0;
+      owed -= sequence.paid;
     } else if (classes.isEmpty()
         || (classes.lastKey() <= priority && classes.firstKey() >= priority)) {
       // Nobody else waits at another priority.
@@ -227,7 +228,8 @@ final class WaitingQueue {
       sequence.paid = (1 - lowShare) * cost;
       owed -= sequence.paid;
     } else {
-      owed += lowShare * cost;
+      sequence.paid = -lowShare * cost;
+      owed -= sequence.paid;
     }
     PriorityClass of = classes.get(priority);
     of = of == null ? emptied.get(priority) : of;
@@ -243,7 +245,7 @@ final class WaitingQueue {
 
   /** A sequence that was admitted is to wait again: it was as good as not admitted. */
   void returned(Sequence sequence) {
-    owed += sequence.paid;
+    owed = Math.max(owed + sequence.paid, Math.min(owed, 0));
     ended(sequence, 0);
   }
 

@@ -80,6 +80,13 @@ class AnswerLengthsTest {
   }
 
   @Test
+  void shouldStayALengthAtTheEndOfAll() {
+    AnswerLengths lengths = new AnswerLengths();
+    assertThat(lengths.quantile(Integer.MAX_VALUE, 0.5)).isEqualTo(Integer.MAX_VALUE);
+    assertThat(lengths.quantile(Integer.MAX_VALUE - 1, 0.5)).isEqualTo(Integer.MAX_VALUE);
+  }
+
+  @Test
   void shouldAlwaysExpectMore() {
     Random random = new Random(4);
     AnswerLengths lengths = new AnswerLengths();

@@ -182,10 +182,13 @@ class EngineFuzzTest {
       int count = 0;
       for (Job job : jobs) {
         Sequence sequence = (Sequence) job.handle;
-        // Suspects take what they need, of whomever.
-        assertThat(sequence.preempted)
-            .as("%s gave way", sequence)
-            .isLessThanOrEqualTo(suspected ? 10 : 3);
+        // Suspects take what they need, of whomever, and so do all of those that wait to be
+        // allowed.
+        if (job.allowed == Integer.MAX_VALUE) {
+          assertThat(sequence.preempted)
+              .as("%s gave way", sequence)
+              .isLessThanOrEqualTo(suspected ? 10 : 3);
+        }
         count += sequence.preempted > 0 ? 1 : 0;
       }
       return count;

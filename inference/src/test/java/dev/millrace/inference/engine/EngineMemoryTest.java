@@ -34,6 +34,13 @@ class EngineMemoryTest extends EngineFixture {
     return engine;
   }
 
+  /** What all answers so far tell, though nobody had to ask yet. */
+  private static AnswerLengths learned(Engine engine) {
+    AnswerLengths lengths = engine.scheduler().admission().lengths();
+    lengths.learn();
+    return lengths;
+  }
+
   private Recorder submit(Engine engine, int tokens, int[] stops, Scheduling scheduling) {
     recorders.add(new Recorder());
     int[] prompt = {7, 8, 2 + recorders.size()};
@@ -68,6 +75,34 @@ class EngineMemoryTest extends EngineFixture {
     }
     rounds(engine, 2);
     assertThat(engine.stats().running()).as("each may come to all memory").isEqualTo(8);
+  }
+
+  @Test
+  void shouldLearnFromAnswersThatEndBeforeTheirLimits() {
+    use(new Runner.Info(VOCAB, 200, 4, 40, 2), config.withPrefixCache(false));
+    Engine engine = driven(config);
+    for (int i = 0; i < 80; i++) {
+      int fifth = model(150, 7, 8, 3 + i).get(4);
+      Recorder recorder = submit(engine, 150, new int[] {fifth}, Scheduling.ANY);
+      rounds(engine, 12);
+      assertThat(recorder.outcome()).isEqualTo("STOP");
+      assertThat(recorder.tokens).hasSizeLessThan(5);
+    }
+    assertThat(learned(engine).quantile(0, 0.5)).isLessThan(10);
+  }
+
+  @Test
+  void shouldLearnNothingOfTheLengthOfAnswersFromThoseThatAreCancelled() {
+    use(new Runner.Info(VOCAB, 200, 4, 40, 2), config.withPrefixCache(false));
+    Engine engine = driven(config);
+    for (int i = 0; i < 80; i++) {
+      Recorder recorder = submit(engine, 150, NEVER, Scheduling.ANY);
+      rounds(engine, 6);
+      engine.abort(sequences.getLast());
+      rounds(engine, 2);
+      assertThat(recorder.outcome()).isEqualTo("CANCELLED");
+    }
+    assertThat(learned(engine).quantile(0, 0.5)).isGreaterThan(100);
   }
 
   @Test
@@ -228,6 +263,48 @@ class EngineMemoryTest extends EngineFixture {
     engine.allow(sequences.getFirst(), 200);
     rounds(engine, 400);
     assertAllEnded();
+  }
+
+  @Test
+  void shouldNotLetOneThatIsHeldOutlastThoseThatHaveSomethingToDo() {
+    Engine engine = hopeful(40);
+    Recorder held = submit(engine, 150, NEVER, Scheduling.ANY.allowed(100));
+    while (held.tokens.size() < 100) {
+      engine.round();
+    }
+    // However often it has given way.
+    for (int i = 0; i < 6; i++) {
+      Recorder other = submit(engine, 120, NEVER, Scheduling.ANY);
+      rounds(engine, 400);
+      assertThat(other.outcome()).as("request %d", i).isEqualTo("LENGTH");
+    }
+    engine.allow(sequences.getFirst(), 200);
+    rounds(engine, 400);
+    assertAllEnded();
+  }
+
+  @Test
+  void shouldLetOneInThatFitsWhereAllOthersAreHeld() {
+    for (int late = 0; late < 40; late++) {
+      recorders.clear();
+      sequences.clear();
+      Engine engine = hopeful(20);
+      submit(engine, 60, NEVER, Scheduling.ANY.allowed(25));
+      rounds(engine, late);
+      submit(engine, 60, NEVER, Scheduling.ANY.allowed(25));
+      rounds(engine, 100);
+      if (engine.stats().running() < 2) {
+        continue;
+      }
+      // They hold 14 blocks, and what they are expected to come to is for later.
+      Recorder other = submit(engine, 3, NEVER, Scheduling.ANY);
+      rounds(engine, 10);
+      assertThat(other.outcome()).as("%d rounds between", late).isEqualTo("LENGTH");
+      engine.allow(sequences.get(0), 100);
+      engine.allow(sequences.get(1), 100);
+      rounds(engine, 400);
+      assertAllEnded();
+    }
   }
 
   @Test

@@ -166,6 +166,26 @@ class WaitingQueueTest {
   }
 
   @Test
+  void shouldOweNothingForAnUrgentOneThatIsToWaitAgain() {
+    for (int i = 0; i < 1000; i++) {
+      add("high" + i, -1, "", 100);
+      add("low" + i, 7, "", 100);
+    }
+    int low = 0;
+    for (int i = 0; i < 1000; i++) {
+      Sequence next = take();
+      if (next.request.id().startsWith("low")) {
+        low++;
+      } else if (next.preempted++ == 0) {
+        queue.returned(next);
+        queue.add(next);
+        i--;
+      }
+    }
+    assertThat(low).isBetween(90, 110);
+  }
+
+  @Test
   void shouldOfferALowOneThatHasItsTurnUntilItFits() {
     Sequence large = add("large", 9, "", 1_000);
     for (int i = 0; i < 400; i++) {
