@@ -195,7 +195,8 @@ final class AttentionPlan {
   }
 
   /**
-   * A wave of them for few sequences, into four parts each, and no more than four waves for many.
+   * At least a wave, with which one sequence fills the GPU; otherwise what cuts each sequence into
+   * four, but no more than four waves.
    */
   private static int mostCuts(int sequences, int wave) {
     return Math.max(wave, (int) Math.min(3L * sequences, 4L * wave));
