@@ -119,6 +119,19 @@ class EngineMemoryTest extends EngineFixture {
   }
 
   @Test
+  void shouldLookAsFarAsTheLongestAnswerAskedForInAPlan() {
+    use(new Runner.Info(VOCAB, 4000, 4, 1200, 2), config.withPrefixCache(false));
+    Engine engine = driven(config);
+    submit(engine, 5, new int[0], Scheduling.ANY);
+    submit(engine, 6, new int[0], Scheduling.ANY);
+    submit(engine, 900, new int[0], Scheduling.ANY);
+    rounds(engine, 2);
+    assertThat(engine.stats().running()).isEqualTo(3);
+    rounds(engine, 1000);
+    assertAllEnded();
+  }
+
+  @Test
   void shouldLetOneInWhenThereWillBeRoomByTheTimeThatItIsNeeded() {
     Engine engine = hopeful(25);
     Recorder first = submit(engine, 57, new int[0], Scheduling.ANY);
