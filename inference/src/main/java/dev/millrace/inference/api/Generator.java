@@ -58,9 +58,9 @@ public interface Generator extends AutoCloseable {
 
     /**
      * Lets it come to so many tokens, resumed ones included; less than was allowed before changes
-     * nothing. Until then it waits, and keeps its memory unless others that have something to do need
-     * it: then it goes on later from its known tokens. Others may have to wait for that memory, so
-     * whoever allows tokens does not wait for another prompt's before. Thread-safe.
+     * nothing. Until then it waits, and keeps its memory unless others that have something to do
+     * need it: then it goes on later from its known tokens. Others may have to wait for that
+     * memory, so whoever allows tokens does not wait for another prompt's before. Thread-safe.
      */
     void allow(int tokens);
   }

@@ -25,8 +25,8 @@ import org.jspecify.annotations.Nullable;
  *       one with it. A request may ask to begin as a suspect of its own accord.
  * </ul>
  *
- * One that has all the tokens that it was allowed takes no part in steps, and keeps its blocks unless
- * others need them.
+ * One that has all the tokens that it was allowed takes no part in steps, and keeps its blocks
+ * unless others need them.
  *
  * <p>A step's cost here depends on who runs, not on how many wait.
  */
