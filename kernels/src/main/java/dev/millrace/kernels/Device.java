@@ -19,11 +19,19 @@ public final class Device implements AutoCloseable {
   private static final Path MODULE = Path.of("/proc/driver/nvidia/version");
   private static final Pattern RELEASE = Pattern.compile("\\b[0-9]{3,}\\.[0-9]+(\\.[0-9]+)?\\b");
 
+  /** JCuda shows its pointers to subclasses alone. */
+  private static final class Context extends CUcontext {
+    long address() {
+      return getNativePointer();
+    }
+  }
+
+  private final StreamCalls calls = StreamCalls.installed();
   private final CUdevice device;
-  private final CUcontext context;
+  private final Context context;
   private final int ordinal;
 
-  private Device(CUdevice device, CUcontext context, int ordinal) {
+  private Device(CUdevice device, Context context, int ordinal) {
     this.device = device;
     this.context = context;
     this.ordinal = ordinal;
@@ -51,7 +59,7 @@ public final class Device implements AutoCloseable {
     init();
     CUdevice device = new CUdevice();
     CudaException.check(JCudaDriver.cuDeviceGet(device, ordinal), "cuDeviceGet", ordinal);
-    CUcontext context = new CUcontext();
+    Context context = new Context();
     CudaException.check(
         JCudaDriver.cuDevicePrimaryCtxRetain(context, device),
         "cuDevicePrimaryCtxRetain",
@@ -63,8 +71,7 @@ public final class Device implements AutoCloseable {
 
   /** Lets the calling thread use the GPU. */
   public void makeCurrent() {
-    CudaException.check(
-        JCudaDriver.cuCtxSetCurrent(context), "cuCtxSetCurrent", "device " + ordinal);
+    calls.setCurrent(context.address(), ordinal);
   }
 
   /** The driver's version and the CUDA version that it is for: {@code 580.159.04, CUDA 13000}. */

@@ -15,6 +15,7 @@ public final class DeviceMemory implements AutoCloseable {
     }
   }
 
+  private final StreamCalls calls = StreamCalls.installed();
   private final Handle handle = new Handle();
   private final long bytes;
 
@@ -34,20 +35,14 @@ public final class DeviceMemory implements AutoCloseable {
 
   /** Copies to {@code address} in this block; the pinned memory may change once this is done. */
   public void upload(long address, PinnedMemory from, long offset, long length, Stream stream) {
-    CudaException.check(
-        JCudaDriver.cuMemcpyHtoDAsync(
-            at(address, length), from.at(offset, length), length, stream.handle()),
-        "cuMemcpyHtoDAsync",
-        length + " bytes");
+    check(address, length);
+    calls.upload(address, from.address(offset, length), length, stream);
   }
 
   /** Copies from {@code address} in this block. */
   public void download(long address, PinnedMemory to, long offset, long length, Stream stream) {
-    CudaException.check(
-        JCudaDriver.cuMemcpyDtoHAsync(
-            to.at(offset, length), at(address, length), length, stream.handle()),
-        "cuMemcpyDtoHAsync",
-        length + " bytes");
+    check(address, length);
+    calls.download(to.address(offset, length), address, length, stream);
   }
 
   /** Copies from one place of this block to another; they do not overlap. */
@@ -67,12 +62,17 @@ public final class DeviceMemory implements AutoCloseable {
   }
 
   private CUdeviceptr at(long address, long length) {
+    return handle.withByteOffset(check(address, length));
+  }
+
+  /** The offset of an address in this block. */
+  private long check(long address, long length) {
     long offset = address - handle.address();
     if (offset < 0 || length < 0 || offset + length > bytes) {
       throw new IndexOutOfBoundsException(
           length + " bytes at " + offset + " of a block of " + bytes + " bytes");
     }
-    return handle.withByteOffset(offset);
+    return offset;
   }
 
   @Override

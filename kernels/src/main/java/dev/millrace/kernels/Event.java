@@ -6,7 +6,15 @@ import jcuda.driver.JCudaDriver;
 
 /** A point in a {@link Stream}. Whoever makes it closes it. */
 public final class Event implements AutoCloseable {
-  private final CUevent handle = new CUevent();
+  /** JCuda shows its pointers to subclasses alone. */
+  private static final class Handle extends CUevent {
+    long address() {
+      return getNativePointer();
+    }
+  }
+
+  private final StreamCalls calls = StreamCalls.installed();
+  private final Handle handle = new Handle();
 
   private Event(int flags) {
     CudaException.check(JCudaDriver.cuEventCreate(handle, flags), "cuEventCreate", flags);
@@ -24,12 +32,12 @@ public final class Event implements AutoCloseable {
 
   /** Moves the point to after everything that the stream was given so far. */
   public void record(Stream stream) {
-    CudaException.check(JCudaDriver.cuEventRecord(handle, stream.handle()), "cuEventRecord");
+    calls.recordEvent(handle.address(), stream);
   }
 
   /** Waits until the stream got there; returns at once where nothing was recorded. */
   public void synchronize() {
-    CudaException.check(JCudaDriver.cuEventSynchronize(handle), "cuEventSynchronize");
+    calls.awaitEvent(handle.address());
   }
 
   /** Milliseconds from this point to a later one; both timing events that were waited for. */

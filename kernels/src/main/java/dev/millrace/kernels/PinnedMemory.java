@@ -25,9 +25,10 @@ public final class PinnedMemory implements AutoCloseable {
     return segment;
   }
 
-  Pointer at(long offset, long length) {
+  /** Of so many bytes at an offset. */
+  long address(long offset, long length) {
     Objects.checkFromIndexSize(offset, length, segment.byteSize());
-    return pointer.withByteOffset(offset);
+    return segment.address() + offset;
   }
 
   @Override

@@ -129,7 +129,7 @@ final class BlockManager {
       return needed - mostHits;
     }
     while (found < mostHits) {
-      int block = find(foundChain, sequence, found);
+      int block = find(bucket(foundChain, sequence, found), foundChain, sequence, found);
       if (block == NONE) {
         break;
       }
@@ -217,21 +217,27 @@ final class BlockManager {
     }
   }
 
-  /** The sequence's first {@code tokenCount} tokens are computed: full blocks become shareable. */
-  void computed(Sequence sequence, int tokenCount) {
+  /**
+   * The sequence's first {@code tokenCount} tokens are computed: full blocks become shareable.
+   *
+   * @return how many are to be computed before there is anything to do here again
+   */
+  int computed(Sequence sequence, int tokenCount) {
     if (!cache) {
-      return;
+      return Integer.MAX_VALUE;
     }
     for (; (sequence.shareable + 1L) * blockSize <= tokenCount; sequence.shareable++) {
       int index = sequence.shareable;
-      int known = find(sequence.chain, sequence, index);
+      int home = bucket(sequence.chain, sequence, index);
+      int known = find(home, sequence.chain, sequence, index);
       if (known == NONE) {
         known = sequence.blocks[index];
-        share(known, sequence, index);
+        share(known, home, sequence, index);
       }
       // Where another sequence was first this block stays private; the content is the same.
       sequence.chain = content[known];
     }
+    return (sequence.shareable + 1) * blockSize;
   }
 
   /** Takes back all blocks and the reservation of a sequence. */
@@ -291,11 +297,10 @@ final class BlockManager {
     next[after] = block;
   }
 
-  private void share(int block, Sequence sequence, int index) {
+  private void share(int block, int home, Sequence sequence, int index) {
     content[block] = ++contents;
     parent[block] = sequence.chain;
     sequence.copyTokens(index * blockSize, (index + 1) * blockSize, tokens, block * blockSize);
-    int home = bucket(sequence.chain, sequence, index);
     bucket[block] = home;
     chained[block] = heads[home];
     heads[home] = block;
@@ -320,9 +325,11 @@ final class BlockManager {
 
   /**
    * The shareable block with the sequence's block {@code index} behind the content {@code chain}.
+   *
+   * @param home its {@link #bucket}
    */
-  private int find(long chain, Sequence sequence, int index) {
-    int block = heads[bucket(chain, sequence, index)];
+  private int find(int home, long chain, Sequence sequence, int index) {
+    int block = heads[home];
     while (block != NONE && !(parent[block] == chain && sameTokens(block, sequence, index))) {
       block = chained[block];
     }

@@ -53,6 +53,7 @@ public final class Engine implements AutoCloseable {
   private final Runner.Info info;
   private final int maxContext;
   private final BlockManager blocks;
+  private final Lanes lanes;
   private final Scheduler scheduler;
   private final WorkClock clock = new WorkClock();
 
@@ -63,7 +64,7 @@ public final class Engine implements AutoCloseable {
   private long next;
   private long generated;
 
-  /** Of no use but that no compiler leaves out what goes into it. */
+  /** Of no use: see {@link Lanes#glimpse}. */
   private long glimpsed;
 
   private boolean deviceLost;
@@ -102,10 +103,11 @@ public final class Engine implements AutoCloseable {
     this.maxContext =
         (int) Math.min(info.maxContext(), (long) info.blocks() * info.blockSize() + 1);
     this.blocks = new BlockManager(info.blocks(), info.blockSize(), config.prefixCache());
-    this.scheduler = new Scheduler(config, blocks);
+    this.lanes = new Lanes(config.maxSequences(), info.blockSize());
+    this.scheduler = new Scheduler(config, blocks, lanes);
     this.steps = new Step[info.depth() + 1];
     for (int i = 0; i < steps.length; i++) {
-      steps[i] = new Step(config.maxSequences(), config.tokenBudget(), info.blockSize());
+      steps[i] = new Step(lanes, config.maxSequences(), config.tokenBudget(), info.blockSize());
     }
     this.thread = Thread.ofPlatform().name("millrace-engine").daemon().unstarted(this::run);
     if (start) {
@@ -277,11 +279,7 @@ public final class Engine implements AutoCloseable {
     } catch (RuntimeException e) {
       stepFailed(step, e);
     }
-    for (int i = 0; i < step.size(); i++) {
-      if (step.valid(i)) {
-        step.member(i).tellStarted();
-      }
-    }
+    step.tellBeginners();
   }
 
   private StepHandle.@Nullable Result await(Step step) {
@@ -307,34 +305,37 @@ public final class Engine implements AutoCloseable {
   }
 
   private void update(Step step, StepHandle.Result sampled) {
-    // While the device computed the members left the processor's caches.
     glimpsed += step.glimpse();
     for (int i = 0; i < step.size(); i++) {
       if (step.valid(i)) {
-        Sequence sequence = step.member(i);
-        scheduler.computed(sequence, step.end(i));
+        int lane = step.lane(i);
+        scheduler.computed(lane, step.end(i));
         int row = step.row(i);
         if (row >= 0) {
-          accept(sequence, sampled.tokens()[row], sampled.logprobs()[row]);
+          accept(lane, sampled.tokens()[row], sampled.logprobs()[row]);
         }
       }
     }
     stats.alive();
   }
 
-  private void accept(Sequence sequence, int token, @Nullable TokenLogprob logprob) {
-    sequence.pending--;
+  private void accept(int lane, int token, @Nullable TokenLogprob logprob) {
     if (token < 0 || token >= info.vocabSize()) {
+      Sequence sequence = lanes.sequence(lane);
       scheduler.forget(sequence);
       end(sequence, Failure.ENGINE, badToken(sequence, token));
-    } else if (sequence.isStop(token)) {
-      end(sequence, FinishReason.STOP);
+    } else if (lanes.stopsAt(lane, token)) {
+      end(lanes.sequence(lane), FinishReason.STOP);
     } else {
-      sequence.append(token);
+      lanes.append(lane, token);
       generated++;
-      sequence.tellToken(token, logprob);
-      if (sequence.complete()) {
-        end(sequence, FinishReason.LENGTH);
+      try {
+        lanes.listener(lane).onToken(token, logprob);
+      } catch (Throwable e) {
+        lanes.sequence(lane).listenerThrew(e);
+      }
+      if (lanes.known[lane] >= lanes.limit[lane]) {
+        end(lanes.sequence(lane), FinishReason.LENGTH);
       }
     }
   }
@@ -460,6 +461,10 @@ public final class Engine implements AutoCloseable {
 
   Scheduler scheduler() {
     return scheduler;
+  }
+
+  Lanes lanes() {
+    return lanes;
   }
 
   BlockManager blocks() {

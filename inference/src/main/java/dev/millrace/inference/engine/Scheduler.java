@@ -39,10 +39,13 @@ final class Scheduler {
 
   private final EngineConfig config;
   private final BlockManager blocks;
+  private final Lanes lanes;
   private final Admission admission;
 
-  /** In the order of admission. Ended ones leave gaps until the next plan. */
+  /** In the order of admission, and their lanes. Ended ones leave gaps until the next plan. */
   private final @Nullable Sequence[] running;
+
+  private final int[] runningLanes;
 
   private int runningEnd;
   private int runningCount;
@@ -72,11 +75,13 @@ final class Scheduler {
   private long arrivals;
   private long preemptions;
 
-  Scheduler(EngineConfig config, BlockManager blocks) {
+  Scheduler(EngineConfig config, BlockManager blocks, Lanes lanes) {
     this.config = config;
     this.blocks = blocks;
+    this.lanes = lanes;
     this.admission = new Admission(blocks);
     this.running = new Sequence[config.maxSequences()];
+    this.runningLanes = new int[config.maxSequences()];
     this.waiting = new WaitingQueue(config.lowShare());
   }
 
@@ -102,8 +107,8 @@ final class Scheduler {
     admission.begin();
     glance = stalled && ++stalledPlans % PATIENCE == 0;
     stalled &= !glance;
-    reserve();
-    int budget = continueRunning(step, config.tokenBudget());
+    int members = reserve();
+    int budget = continueRunning(step, config.tokenBudget(), members);
     admit(step, budget);
     // While suspects run the others pause. Where these leave the first suspect no room they go.
     while (step.size() == 0 && runningSuspects == 0 && !suspects.isEmpty() && giveWay() != null) {
@@ -112,16 +117,23 @@ final class Scheduler {
     step.seal();
   }
 
-  /** The member's tokens of a step that ended well are computed. */
-  void computed(Sequence sequence, int end) {
-    sequence.computed = end;
-    blocks.computed(sequence, end);
+  /** A member's tokens of a step that ended well are computed. */
+  void computed(int lane, int end) {
+    lanes.computed[lane] = end;
+    if (end >= lanes.watched[lane]) {
+      computed(lanes.sequence(lane), end);
+    }
+  }
+
+  private void computed(Sequence sequence, int end) {
+    int next = blocks.computed(sequence, end);
     if (sequence.suspect && end >= sequence.suspectUntil) {
       acquit(sequence);
       runningSuspects--;
       suspectLimit = (int) Math.min(Integer.MAX_VALUE, suspectLimit * 2L);
       endIsolation();
     }
+    lanes.watched[sequence.lane] = sequence.suspect ? Math.min(next, sequence.suspectUntil) : next;
   }
 
   /**
@@ -196,7 +208,7 @@ final class Scheduler {
     int count = 0;
     long since = 0;
     for (int i = 0; i < runningEnd; i++) {
-      Sequence sequence = running[i];
+      Sequence sequence = lanes.mayBeHeld(runningLanes[i]) ? running[i] : null;
       if (sequence != null && sequence.held()) {
         long began = sequence.heldNanos();
         since = count == 0 || began - since < 0 ? began : since;
@@ -213,25 +225,11 @@ final class Scheduler {
 
   /** Known tokens of waiting and running sequences that were never computed. */
   long uncomputedTokens() {
-    long sum = waitingTokens;
-    for (int i = 0; i < runningEnd; i++) {
-      Sequence sequence = running[i];
-      if (sequence != null) {
-        sum += Math.max(0, sequence.admittedLength - sequence.computed);
-      }
-    }
-    return sum;
+    return waitingTokens + lanes.uncomputedTokens();
   }
 
   long computedTokens() {
-    long sum = 0;
-    for (int i = 0; i < runningEnd; i++) {
-      Sequence sequence = running[i];
-      if (sequence != null) {
-        sum += sequence.computed;
-      }
-    }
-    return sum;
+    return lanes.computedTokens();
   }
 
   /** All that run or wait. */
@@ -251,6 +249,7 @@ final class Scheduler {
   /** Takes everything out, without bookkeeping: nothing can be scheduled after that. */
   List<Sequence> drain() {
     List<Sequence> all = all();
+    lanes.close();
     Arrays.fill(running, null);
     gaps = false;
     runningEnd = 0;
@@ -263,17 +262,29 @@ final class Scheduler {
     return all;
   }
 
-  /** Reserves what the step will add to those that run; where that is too much some give way. */
-  private void reserve() {
+  /**
+   * Reserves what the step will add to those that run; where that is too much some give way.
+   *
+   * @return how many take part in it
+   */
+  private int reserve() {
     boolean isolating = isolating();
+    int members = 0;
     int lacking = 0;
     for (int i = 0; i < runningEnd; i++) {
+      if (!isolating && lanes.decodes(runningLanes[i])) {
+        members++;
+        continue;
+      }
       Sequence sequence = running(i);
       sequence.settle();
-      lacking += takesPart(sequence, isolating) && !extend(sequence) ? 1 : 0;
+      if (takesPart(sequence, isolating)) {
+        members++;
+        lacking += extend(sequence) ? 0 : 1;
+      }
     }
     if (lacking == 0) {
-      return;
+      return members;
     }
     while (blocks.available() < lacking) {
       Sequence gone = giveWay();
@@ -282,13 +293,18 @@ final class Scheduler {
       }
       lacking = lacking(isolating);
     }
+    members = 0;
     for (int i = 0; i < runningEnd; i++) {
-      if (takesPart(running(i), isolating) && !extend(running(i))) {
-        throw new IllegalStateException(running(i) + " has no room");
+      if (takesPart(running(i), isolating)) {
+        members++;
+        if (!extend(running(i))) {
+          throw new IllegalStateException(running(i) + " has no room");
+        }
       }
     }
     // Nobody comes in at once to where somebody had to go.
     stalled = true;
+    return members;
   }
 
   private int lacking(boolean isolating) {
@@ -296,30 +312,36 @@ final class Scheduler {
     for (int i = 0; i < runningEnd; i++) {
       Sequence sequence = running(i);
       if (takesPart(sequence, isolating)) {
-        lacking += blocks.covers(sequence, sequence.scheduled + sequence.wanted()) ? 0 : 1;
+        lacking += blocks.covers(sequence, sequence.scheduled() + sequence.wanted()) ? 0 : 1;
       }
     }
     return lacking;
   }
 
   private boolean extend(Sequence sequence) {
-    return blocks.extend(sequence, sequence.scheduled + sequence.wanted());
+    return blocks.extend(sequence, sequence.scheduled() + sequence.wanted());
   }
 
-  private int continueRunning(Step step, int budget) {
+  /**
+   * @param members of those that run
+   * @return what is left of the budget
+   */
+  private int continueRunning(Step step, int budget, int members) {
     boolean isolating = isolating();
-    int others = 0;
+    int left = budget;
+    int others = members;
     for (int i = 0; i < runningEnd; i++) {
-      others += takesPart(running(i), isolating) ? 1 : 0;
-    }
-    for (int i = 0; i < runningEnd; i++) {
-      Sequence sequence = running(i);
-      if (takesPart(sequence, isolating)) {
+      int lane = runningLanes[i];
+      if (!isolating && lanes.decodes(lane)) {
         others--;
-        budget -= schedule(step, sequence, budget - others);
+        left--;
+        step.decode(lane);
+      } else if (takesPart(running(i), isolating)) {
+        others--;
+        left -= schedule(step, running(i), left - others);
       }
     }
-    return budget;
+    return left;
   }
 
   private static boolean takesPart(Sequence sequence, boolean isolating) {
@@ -398,7 +420,8 @@ final class Scheduler {
     if (othersCouldStart()) {
       count = Math.min(count, config.maxChunk());
     }
-    blocks.grow(sequence, sequence.scheduled + count);
+    blocks.grow(sequence, sequence.scheduled() + count);
+    lanes.settle(sequence);
     step.add(sequence, count);
     return count;
   }
@@ -422,6 +445,7 @@ final class Scheduler {
     sequence.admitted(cached);
     sequence.settle();
     sequence.runningIndex = runningEnd;
+    runningLanes[runningEnd] = sequence.lane;
     running[runningEnd++] = sequence;
     runningCount++;
     runningSuspects += sequence.suspect ? 1 : 0;
@@ -433,6 +457,7 @@ final class Scheduler {
     runningCount--;
     runningSuspects -= sequence.suspect ? 1 : 0;
     blocks.release(sequence);
+    lanes.leave(sequence);
     stalled = false;
   }
 
@@ -516,6 +541,7 @@ final class Scheduler {
       Sequence sequence = running[i];
       if (sequence != null) {
         sequence.runningIndex = end;
+        runningLanes[end] = sequence.lane;
         running[end++] = sequence;
       }
     }

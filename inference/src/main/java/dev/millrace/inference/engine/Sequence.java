@@ -2,7 +2,6 @@ package dev.millrace.inference.engine;
 
 import dev.millrace.inference.api.FinishReason;
 import dev.millrace.inference.api.GenerateEvent;
-import dev.millrace.inference.api.TokenLogprob;
 import dev.millrace.inference.api.TraceOnly;
 import dev.millrace.inference.sampling.SamplingState;
 import java.util.Arrays;
@@ -13,14 +12,15 @@ import org.slf4j.LoggerFactory;
 
 /**
  * One request under way. Made on the submitter's thread; from the inbox on the engine thread alone
- * touches it.
+ * touches it. Of one that runs, what each step changes is in its lane ({@link Lanes}), as are its
+ * latest tokens.
  *
  * <p>Its tokens are {@code [0, length)} known, then {@code pending} ones that steps in flight
  * sample. Of these {@code [0, computed)} have keys and values in memory, {@code [0, scheduled)}
  * will have them when the steps in flight have ended. There is no phase: a step takes some of
  * {@code wanted()}, and one that reaches {@code planned()} samples the next token.
  */
-final class Sequence extends SequenceState implements Engine.Handle {
+final class Sequence implements Engine.Handle {
   private static final Logger log = LoggerFactory.getLogger(Sequence.class);
 
   /** Lower priorities first, equal ones in the order of submission. */
@@ -43,34 +43,68 @@ final class Sequence extends SequenceState implements Engine.Handle {
   record Rejection(GenerateEvent.Failure failure, String message) {}
 
   static final int[] NO_BLOCKS = {};
+  static final int NO_LANE = -1;
+  private static final int[] NO_STOPS = {};
 
   final Engine engine;
+  private final Lanes lanes;
   final TokenRequest request;
+  final TokenListener listener;
   final @Nullable Rejection rejection;
 
+  final int promptLength;
   final int minTokens;
+
+  /** Tokens that end it; none where it is to go on after them. */
+  final int[] stops;
+
+  /** Most tokens it can come to: of the request or of the context, whichever ends first. */
+  final int limit;
+
+  /** Generated tokens that it may come to, as last allowed by any thread. */
+  private volatile int allowed;
 
   /** When it began to wait to be allowed more tokens, if it does. */
   private long heldNanos;
 
+  private boolean wasHeld;
+
   State state = State.NEW;
   long arrival;
 
-  int cachedPromptTokens;
+  /** Of the one that runs. */
+  int lane = NO_LANE;
 
-  // BlockManager's.
+  /** Generated tokens; the latest may be in its lane alone. */
+  private int[] output;
+
+  private int outputLength;
+  private int cachedPromptTokens;
+  boolean started;
+
+  // BlockManager's: its blocks, how many, the last of them, and how many may be shared; how many
+  // more are kept for it, and how many of both it was the first to hold.
   int[] blocks = NO_BLOCKS;
+  int blockCount;
+  int lastBlock;
+  int shareable;
+  int reserved;
+  int owned;
   long chain;
 
   // Scheduler's.
   int runningIndex;
   int bypassed;
+  boolean suspect;
   boolean alone;
   int suspectUntil;
   int attempts;
 
   /** Scheduler's: how often it gave its memory to others. */
   int preempted;
+
+  /** Admission's: tokens of prompt and output that it may well come to. */
+  int expectedEnd;
 
   /** Admission's: how its end was drawn, and of how many tokens on. */
   double drawn;
@@ -94,26 +128,49 @@ final class Sequence extends SequenceState implements Engine.Handle {
       TokenListener listener,
       int maxContext,
       @Nullable Rejection rejection) {
-    super(request, listener, maxContext);
     this.engine = engine;
+    this.lanes = engine.lanes();
     this.request = request;
+    this.listener = listener;
     this.rejection = rejection;
+    this.promptLength = request.prompt().length;
     this.minTokens = request.sampling().minTokens();
+    this.stops = request.sampling().ignoreEos() ? NO_STOPS : request.stopTokens();
+    this.limit = (int) Math.min((long) promptLength + request.sampling().maxTokens(), maxContext);
+    this.allowed = request.scheduling().allowed();
+    this.output = request.resume();
+    this.outputLength = output.length;
+  }
+
+  private boolean runs() {
+    return lane != NO_LANE;
   }
 
   /** Known tokens. */
   int length() {
-    return promptLength + outputLength;
+    return runs() ? lanes.known[lane] : promptLength + outputLength;
   }
 
   /** Tokens there will be when the steps in flight have ended. */
   int planned() {
-    return length() + pending;
+    return runs() ? lanes.planned[lane] : length();
+  }
+
+  int pending() {
+    return planned() - length();
+  }
+
+  int computed() {
+    return runs() ? lanes.computed[lane] : 0;
+  }
+
+  int scheduled() {
+    return runs() ? lanes.scheduled[lane] : 0;
   }
 
   /** Tokens that a step may compute now. The very last token's keys and values nobody needs. */
   int wanted() {
-    return Math.min(planned(), bound - 1) - scheduled;
+    return runs() ? Math.min(planned(), lanes.bound[lane] - 1) - scheduled() : 0;
   }
 
   /** Any thread's. */
@@ -121,9 +178,12 @@ final class Sequence extends SequenceState implements Engine.Handle {
     allowed = Math.max(allowed, tokens);
   }
 
-  /** Takes note of what was allowed, once for each step, so that it stays as it was planned. */
+  /**
+   * Takes note of what was allowed to one that runs, before each step in which that may matter, so
+   * that it stays as it was planned.
+   */
   void settle() {
-    bound = (int) Math.min(limit, (long) promptLength + allowed);
+    lanes.bound[lane] = bound();
     boolean held = held();
     if (held && !wasHeld) {
       heldNanos = System.nanoTime();
@@ -131,9 +191,14 @@ final class Sequence extends SequenceState implements Engine.Handle {
     wasHeld = held;
   }
 
-  /** Whether it waits to be allowed more tokens. */
+  private int bound() {
+    return (int) Math.min(limit, (long) promptLength + allowed);
+  }
+
+  /** Whether it runs and waits to be allowed more tokens. */
   boolean held() {
-    return bound < limit && planned() >= bound;
+    int bound = bound();
+    return runs() && bound < limit && planned() >= bound;
   }
 
   /** {@link System#nanoTime()} of when that began; as of now where it was not noted yet. */
@@ -147,11 +212,17 @@ final class Sequence extends SequenceState implements Engine.Handle {
 
   /** Generated tokens, resumed ones included. */
   int generated() {
-    return outputLength;
+    return length() - promptLength;
   }
 
   int token(int position) {
-    return position < promptLength ? request.prompt()[position] : output[position - promptLength];
+    if (position < promptLength) {
+      return request.prompt()[position];
+    }
+    if (position - promptLength >= outputLength) {
+      collect();
+    }
+    return output[position - promptLength];
   }
 
   /** Copies known tokens [from, to). */
@@ -161,53 +232,41 @@ final class Sequence extends SequenceState implements Engine.Handle {
       System.arraycopy(request.prompt(), from, target, at, border - from);
     }
     if (border < to) {
+      collect();
       System.arraycopy(output, border - promptLength, target, at + border - from, to - border);
     }
   }
 
-  void append(int token) {
-    // The request's own array is full: the first append leaves it.
-    if (outputLength == output.length) {
-      output = Arrays.copyOf(output, outputLength + Math.max(16, outputLength >> 1));
+  /** Takes over its latest tokens from its lane. */
+  void collect() {
+    int count = generated();
+    if (count > output.length) {
+      // The request's own array is full: the first token leaves it.
+      output =
+          Arrays.copyOf(output, Math.max(count, outputLength + Math.max(16, outputLength >> 1)));
     }
-    output[outputLength++] = token;
-  }
-
-  boolean isStop(int token) {
-    for (int stop : stops) {
-      if (stop == token && outputLength >= minTokens) {
-        return true;
-      }
+    while (outputLength < count) {
+      output[outputLength] = lanes.token(lane, promptLength + outputLength);
+      outputLength++;
     }
-    return false;
   }
 
   /** Starts to run with the first {@code cached} tokens computed already. */
   void admitted(int cached) {
     become(State.WAITING, State.RUNNING);
-    computed = cached;
-    scheduled = cached;
     cachedPromptTokens = Math.min(cached, promptLength);
-    admittedLength = length();
-    sampling =
+    SamplingState sampling =
         new SamplingState(
             request.sampling(),
             request.prompt(),
             Arrays.copyOf(output, outputLength),
             request.stopTokens());
+    lanes.enter(this, cached, sampling);
   }
 
-  SamplingState sampling() {
-    if (sampling == null) {
-      throw new IllegalStateException(this + " does not run");
-    }
-    return sampling;
-  }
-
-  /** Goes back to the queue with nothing but its known tokens. */
+  /** Goes back to the queue, out of its lane, with nothing but its known tokens. */
   void restart() {
     become(State.RUNNING, State.WAITING);
-    forgetWork();
   }
 
   /** Exactly once: who calls it tells the listener. */
@@ -216,15 +275,6 @@ final class Sequence extends SequenceState implements Engine.Handle {
       throw new IllegalStateException(this + " has ended already");
     }
     state = State.ENDED;
-    forgetWork();
-  }
-
-  private void forgetWork() {
-    epoch++;
-    computed = 0;
-    scheduled = 0;
-    pending = 0;
-    sampling = null;
   }
 
   void tellStarted() {
@@ -235,14 +285,6 @@ final class Sequence extends SequenceState implements Engine.Handle {
       } catch (Throwable e) {
         listenerThrew(e);
       }
-    }
-  }
-
-  void tellToken(int token, @Nullable TokenLogprob logprob) {
-    try {
-      listener.onToken(token, logprob);
-    } catch (Throwable e) {
-      listenerThrew(e);
     }
   }
 
@@ -262,7 +304,7 @@ final class Sequence extends SequenceState implements Engine.Handle {
     }
   }
 
-  private void listenerThrew(Throwable e) {
+  void listenerThrew(Throwable e) {
     if (!listenerThrew) {
       listenerThrew = true; // said once: it may do so at each token
       log.error("The listener of {} threw; the sequence goes on", this, TraceOnly.of(e));

@@ -16,10 +16,12 @@ final class Step {
   long number;
   @Nullable StepHandle handle;
 
-  /** [batch.sequences] the members, their epochs, their scheduled tokens after this step. */
-  private final @Nullable Sequence[] members;
+  private final Lanes lanes;
 
-  private final int[] epochs;
+  /** [batch.sequences] the members' lanes, their stays there, their scheduled tokens after this. */
+  private final int[] members;
+
+  private final long[] stays;
   private final int[] ends;
 
   /** [batch.sequences] blocks that hold the member's tokens after this step. */
@@ -31,22 +33,27 @@ final class Step {
   /** [batch.sequences] logit row of the member, or -1. */
   private final int[] rows;
 
+  /** Members whose listeners are to hear that they begin. */
+  private final int[] beginners;
+
+  private int beginnerCount;
   private final int blockSize;
   private int mostBlocks;
 
-  // How many of the step before it in this place have yet to be let go of.
-  private int oldMembers;
+  /** How many of the step before it in this place have yet to be let go of. */
   private int oldRows;
 
-  Step(int maxSequences, int maxTokens, int blockSize) {
+  Step(Lanes lanes, int maxSequences, int maxTokens, int blockSize) {
+    this.lanes = lanes;
     // Block tables are filled and grown in seal().
     this.batch = new Batch(maxSequences, maxTokens, 1);
-    this.members = new Sequence[maxSequences];
-    this.epochs = new int[maxSequences];
+    this.members = new int[maxSequences];
+    this.stays = new long[maxSequences];
     this.ends = new int[maxSequences];
     this.blockCounts = new int[maxSequences];
     this.filled = new int[maxSequences];
     this.rows = new int[maxSequences];
+    this.beginners = new int[maxSequences];
     this.blockSize = blockSize;
   }
 
@@ -54,12 +61,12 @@ final class Step {
   void clear(long number) {
     this.number = number;
     this.handle = null;
-    oldMembers = Math.max(oldMembers, batch.sequences);
     oldRows = Math.max(oldRows, batch.logitCount);
     batch.sequences = 0;
     batch.tokenCount = 0;
     batch.logitCount = 0;
     mostBlocks = 1;
+    beginnerCount = 0;
   }
 
   StepHandle handle() {
@@ -73,26 +80,32 @@ final class Step {
     return batch.sequences;
   }
 
+  /** A member that is {@link #valid}. */
   Sequence member(int index) {
-    Sequence sequence = members[index];
-    if (sequence == null) {
-      throw new IllegalStateException("step " + number + " has no member " + index);
-    }
-    return sequence;
+    return lanes.sequence(members[index]);
   }
 
-  /** See {@link SequenceState#glimpse}. */
-  long glimpse() {
-    long sum = 0;
-    for (int i = 0; i < batch.sequences; i++) {
-      sum += member(i).glimpse();
-    }
-    return sum;
+  int lane(int index) {
+    return members[index];
   }
 
   /** Whether the member has neither ended nor restarted since the step was planned. */
   boolean valid(int index) {
-    return member(index).epoch == epochs[index];
+    return lanes.stay[members[index]] == stays[index];
+  }
+
+  /** See {@link Lanes#glimpse}. */
+  int glimpse() {
+    return lanes.glimpse(members, batch.sequences);
+  }
+
+  /** Tells the listeners of those of which the first tokens are about to be computed. */
+  void tellBeginners() {
+    for (int i = 0; i < beginnerCount; i++) {
+      if (valid(beginners[i])) {
+        member(beginners[i]).tellStarted();
+      }
+    }
   }
 
   int end(int index) {
@@ -103,13 +116,26 @@ final class Step {
     return rows[index];
   }
 
+  /** Adds the next token of a lane that {@link Lanes#decodes}; the one after it is sampled. */
+  void decode(int lane) {
+    int first = batch.tokenCount;
+    int from = lanes.scheduled[lane];
+    boolean known = from < lanes.known[lane];
+    batch.tokens[first] = known ? lanes.token(lane, from) : 0;
+    batch.tokenFrom[first] = known ? -1 : supplier(lane);
+    batch.positions[first] = from;
+    batch.slots[first] = lanes.slots[lane] + from;
+    join(lane, 1, lanes.blocks[lane]);
+    sample(lane);
+  }
+
   /**
    * Adds the next {@code count} tokens of a sequence, whose blocks are there. If these are all that
    * it has, its next token is sampled.
    */
   void add(Sequence sequence, int count) {
-    int index = batch.sequences++;
-    int from = sequence.scheduled;
+    int lane = sequence.lane;
+    int from = sequence.scheduled();
     int to = from + count;
     int first = batch.tokenCount;
     int known = Math.min(to, sequence.length());
@@ -118,12 +144,11 @@ final class Step {
       Arrays.fill(batch.tokenFrom, first, first + known - from, -1);
     }
     if (known < to) {
-      // Only the step before this one can still be in flight, so only one token is not known.
-      if (to - known > 1 || sequence.rowStep != number - 1) {
-        throw new IllegalStateException(sequence + " needs tokens that no step supplies");
+      if (to - known > 1) {
+        throw noSupplier(lane);
       }
       batch.tokens[first + count - 1] = 0;
-      batch.tokenFrom[first + count - 1] = sequence.row;
+      batch.tokenFrom[first + count - 1] = supplier(lane);
     }
     int block = from / blockSize;
     int offset = from - block * blockSize;
@@ -133,39 +158,62 @@ final class Step {
         block++;
       }
       batch.positions[first + i] = from + i;
-      // A decode's is the last: its number stands in the sequence.
-      int at = block + 1 == sequence.blockCount ? sequence.lastBlock : sequence.blocks[block];
-      batch.slots[first + i] = at * blockSize + offset;
+      batch.slots[first + i] = sequence.blocks[block] * blockSize + offset;
     }
-    batch.queryStart[index] = first;
-    batch.tokenCount = first + count;
+    if (!sequence.started) {
+      beginners[beginnerCount++] = batch.sequences;
+    }
+    join(lane, count, block + 1);
+    if (to == sequence.planned()) {
+      sample(lane);
+    }
+  }
+
+  /** The logit row of the step before that draws the lane's next token, which is not known. */
+  private int supplier(int lane) {
+    // Only the step before this one can still be in flight, so only one token is not known.
+    if (lanes.rowStep[lane] != number - 1) {
+      throw noSupplier(lane);
+    }
+    return lanes.row[lane];
+  }
+
+  private IllegalStateException noSupplier(int lane) {
+    return new IllegalStateException(lanes.sequence(lane) + " needs tokens that no step supplies");
+  }
+
+  /** Adds a member with so many tokens, which are there, and blocks. */
+  private void join(int lane, int count, int blocks) {
+    int index = batch.sequences++;
+    int to = lanes.scheduled[lane] + count;
+    batch.queryStart[index] = batch.tokenCount;
+    batch.tokenCount += count;
     batch.queryStart[index + 1] = batch.tokenCount;
     batch.contextLength[index] = to;
-    blockCounts[index] = block + 1;
-    mostBlocks = Math.max(mostBlocks, block + 1);
-
+    blockCounts[index] = blocks;
+    mostBlocks = Math.max(mostBlocks, blocks);
     rows[index] = -1;
-    if (to == sequence.planned()) {
-      int row = batch.logitCount++;
-      rows[index] = row;
-      batch.logitRows[row] = batch.tokenCount - 1;
-      SamplingState sampling = sequence.sampling();
-      if (batch.sampling[row] != sampling) {
-        batch.sampling[row] = sampling;
-      }
-      sequence.row = row;
-      sequence.rowStep = number;
-      sequence.pending++;
-    }
-    sequence.scheduled = to;
-    if (members[index] != sequence) {
-      members[index] = sequence;
-      filled[index] = 0;
-    } else if (epochs[index] != sequence.epoch) {
+    lanes.scheduled[lane] = to;
+    if (members[index] != lane || stays[index] != lanes.stay[lane]) {
+      members[index] = lane;
+      stays[index] = lanes.stay[lane];
       filled[index] = 0;
     }
-    epochs[index] = sequence.epoch;
     ends[index] = to;
+  }
+
+  /** A token is sampled for the last member. */
+  private void sample(int lane) {
+    int row = batch.logitCount++;
+    rows[batch.sequences - 1] = row;
+    batch.logitRows[row] = batch.tokenCount - 1;
+    SamplingState sampling = lanes.sampling(lane);
+    if (batch.sampling[row] != sampling) {
+      batch.sampling[row] = sampling;
+    }
+    lanes.row[lane] = row;
+    lanes.rowStep[lane] = number;
+    lanes.planned[lane]++;
   }
 
   /**
@@ -174,10 +222,8 @@ final class Step {
    */
   void seal() {
     // Prompts can be large: none is kept alive by a pooled step.
-    Arrays.fill(members, batch.sequences, Math.max(oldMembers, batch.sequences), null);
     SamplingState[] sampling = batch.sampling;
     Arrays.fill(sampling, batch.logitCount, Math.max(oldRows, batch.logitCount), null);
-    oldMembers = 0;
     oldRows = 0;
     int length = Math.ceilDiv(mostBlocks, ROW_BLOCKS) * ROW_BLOCKS;
     int size = Math.multiplyExact(batch.sequences, length);
@@ -193,7 +239,12 @@ final class Step {
       int from = filled[i];
       int count = blockCounts[i];
       if (from < count) {
-        System.arraycopy(member(i).blocks, from, batch.blockTable, i * length + from, count - from);
+        System.arraycopy(
+            lanes.sequence(members[i]).blocks,
+            from,
+            batch.blockTable,
+            i * length + from,
+            count - from);
         filled[i] = count;
       }
     }

@@ -73,7 +73,7 @@ class EngineFuzzTest {
 
   /** A sequence after a round. */
   private record Seen(
-      int epoch, boolean runs, boolean suspect, boolean isolating, int wanted, int scheduled) {}
+      long stay, boolean runs, boolean suspect, boolean isolating, int wanted, int scheduled) {}
 
   private static final class World {
     final Random random;
@@ -315,22 +315,22 @@ class EngineFuzzTest {
       for (Sequence s : engine.scheduler().all()) {
         assertThat(s.state).isIn(Sequence.State.RUNNING, Sequence.State.WAITING);
         if (s.state == Sequence.State.WAITING) {
-          assertThat(s.blockCount + s.reserved + s.pending + s.scheduled).as("%s", s).isZero();
+          assertThat(s.blockCount + s.reserved + s.pending() + s.scheduled()).as("%s", s).isZero();
           continue;
         }
         running++;
-        computed += s.computed;
+        computed += s.computed();
         reserved += s.reserved;
-        assertThat(s.computed).as("computed of %s", s).isLessThanOrEqualTo(s.scheduled);
-        assertThat(s.scheduled).as("scheduled of %s", s).isLessThanOrEqualTo(s.planned());
+        assertThat(s.computed()).as("computed of %s", s).isLessThanOrEqualTo(s.scheduled());
+        assertThat(s.scheduled()).as("scheduled of %s", s).isLessThanOrEqualTo(s.planned());
         assertThat(s.planned()).as("planned of %s", s).isLessThanOrEqualTo(s.limit);
-        assertThat(s.pending).as("pending of %s", s).isLessThan(info.depth());
-        assertThat(s.generated() + s.pending)
+        assertThat(s.pending()).as("pending of %s", s).isLessThan(info.depth());
+        assertThat(s.generated() + s.pending())
             .as("generated and on its way of %s", s)
             .isLessThanOrEqualTo(Math.max(allowed(s), s.request.resume().length));
         assertThat(s.blockCount * info.blockSize())
             .as("blocks of %s", s)
-            .isGreaterThanOrEqualTo(s.scheduled);
+            .isGreaterThanOrEqualTo(s.scheduled());
         assertThat(s.blockCount + s.reserved)
             .as("blocks for the known tokens of %s", s)
             .isGreaterThanOrEqualTo(blocks.blocksFor(s.length() - 1))
@@ -340,7 +340,7 @@ class EngineFuzzTest {
         assertThat(Arrays.stream(held).distinct().count()).isEqualTo(s.blockCount);
         for (int i = 0; i < s.blockCount; i++) {
           holders[held[i]]++;
-          boolean writable = (i + 1) * info.blockSize() > s.computed;
+          boolean writable = (i + 1) * info.blockSize() > s.computed();
           if (writable) {
             assertThat(blocks.references(held[i])).as("writers of block %d", held[i]).isEqualTo(1);
             assertThat(blocks.shareableTokens(held[i])).as("block %d is open", held[i]).isNull();
@@ -385,19 +385,20 @@ class EngineFuzzTest {
       Map<Sequence, Seen> now = new HashMap<>();
       for (Sequence s : engine.scheduler().all()) {
         boolean runs = s.state == Sequence.State.RUNNING;
+        long stay = runs ? engine.lanes().stay[s.lane] : 0;
         Seen before = seen.get(s);
         if (before != null
-            && before.epoch == s.epoch
+            && (!before.runs || before.stay == stay)
             && isolating == before.isolating
             && !isolated) {
           if (!isolating && before.runs && before.wanted > 0) {
-            assertThat(s.scheduled).as("progress of %s", s).isGreaterThan(before.scheduled);
+            assertThat(s.scheduled()).as("progress of %s", s).isGreaterThan(before.scheduled);
           } else if (isolating && !before.suspect && !aborting) {
-            assertThat(s.scheduled).as("%s pauses", s).isEqualTo(before.scheduled);
+            assertThat(s.scheduled()).as("%s pauses", s).isEqualTo(before.scheduled);
             assertThat(runs).as("%s runs", s).isEqualTo(before.runs);
           }
         }
-        now.put(s, new Seen(s.epoch, runs, s.suspect, isolating, s.wanted(), s.scheduled));
+        now.put(s, new Seen(stay, runs, s.suspect, isolating, s.wanted(), s.scheduled()));
       }
       seen.clear();
       seen.putAll(now);

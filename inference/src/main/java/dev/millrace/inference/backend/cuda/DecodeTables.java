@@ -19,11 +19,12 @@ import java.util.Map;
  * sequences stand one behind another, each with its first query token and the one after its last,
  * its length and its blocks, and a sequence goes by where it begins: to kernels that is its index
  * in {@code queryStart}, in {@code contextLength}, which begins two numbers later, and in a block
- * table whose rows are one number apart. What is sent is as long as the sequences of the step.
+ * table whose rows are one number apart. What is sent is as long as the sequences of the step, and
+ * stays where it is from step to step: each has some room for blocks to come.
  */
 final class DecodeTables {
   /** Numbers of a sequence besides its blocks. */
-  private static final int OWN = 3;
+  private static final int OWN = SequenceList.OWN;
 
   /** Numbers of an array's beginning are multiples of this: 16 bytes. */
   private static final int ALIGNMENT = 4;
@@ -44,10 +45,10 @@ final class DecodeTables {
 
   /** Where a step's numbers are put together: one for all tables that a thread sends from. */
   static final class Sheet {
+    /** All but the sequences. */
     private int[] numbers = new int[0];
 
-    /** Where each sequence begins among those of the step. */
-    private int[] begin = new int[0];
+    private final SequenceList sequences = new SequenceList();
   }
 
   /**
@@ -117,7 +118,8 @@ final class DecodeTables {
   /** Numbers of so many sequences of a model, together of no more than {@code mostBlocks}. */
   static int room(int sequences, int maxContext, long mostBlocks) {
     long blocks = (long) sequences * Math.ceilDiv(maxContext, CudaKvCache.BLOCK);
-    return Math.toIntExact((long) sequences * OWN + Math.min(blocks, mostBlocks));
+    long each = OWN + SequenceList.SPARE;
+    return Math.toIntExact(sequences * each + Math.min(blocks, mostBlocks));
   }
 
   /** The arrays as a step has them. */
@@ -170,28 +172,16 @@ final class DecodeTables {
         return false;
       }
     }
-    long used = 0;
-    for (int s = 0; s < batch.sequences; s++) {
-      used += OWN + blocks(batch, s);
-    }
-    return used <= room;
+    return SequenceList.least(batch) <= room;
   }
 
   /** Sends a step of one query token for each sequence that has room here. */
   void send(Batch batch, List<AttentionPlan> made, StepBuffer buffer) {
     int count = batch.sequences;
-    if (sheet.begin.length < rows) {
-      sheet.begin = new int[rows];
+    sheet.sequences.list(batch, room);
+    if (sheet.numbers.length < sequences) {
+      sheet.numbers = new int[sequences];
     }
-    int used = 0;
-    for (int s = 0; s < count; s++) {
-      sheet.begin[s] = used;
-      used += OWN + blocks(batch, s);
-    }
-    if (sheet.numbers.length < sequences + used) {
-      sheet.numbers = new int[sequences + Math.min(room, 2 * used)];
-    }
-    int[] numbers = sheet.numbers;
     one(batch.tokens, count, tokens, 0);
     one(batch.tokenFrom, count, tokenFrom, -1);
     one(batch.positions, count, positions, 0);
@@ -200,20 +190,13 @@ final class DecodeTables {
     for (int i = 0; i < made.size(); i++) {
       write(plans.get(i), made.get(i));
     }
-    for (int s = 0; s < count; s++) {
-      int at = sequences + sheet.begin[s];
-      numbers[at] = s;
-      numbers[at + 1] = s + 1; // where its query ends
-      numbers[at + 2] = batch.contextLength[s];
-      System.arraycopy(batch.blockTable, s * batch.maxBlocks, numbers, at + OWN, blocks(batch, s));
-    }
+    int used = sheet.sequences.length();
     StepBuffer.Region region = buffer.reserve((long) (sequences + used) * Integer.BYTES);
-    MemorySegment.copy(numbers, 0, region.host(), ValueLayout.JAVA_INT, 0, sequences + used);
+    MemorySegment host = region.host();
+    MemorySegment.copy(sheet.numbers, 0, host, ValueLayout.JAVA_INT, 0, sequences);
+    long behind = (long) sequences * Integer.BYTES;
+    MemorySegment.copy(sheet.sequences.numbers(), 0, host, ValueLayout.JAVA_INT, behind, used);
     region.sendTo(address);
-  }
-
-  private static int blocks(Batch batch, int sequence) {
-    return Math.ceilDiv(batch.contextLength[sequence], CudaKvCache.BLOCK);
   }
 
   /** A number for each sequence, and for rows without one. */
@@ -235,10 +218,11 @@ final class DecodeTables {
 
   /** Where these sequences begin, and the first one where there is none. */
   private void begins(AttentionPlan.Ints whose, int at, int all) {
+    SequenceList list = sheet.sequences;
     for (int i = 0; i < whose.count; i++) {
-      sheet.numbers[at + i] = sheet.begin[whose.values[i]];
+      sheet.numbers[at + i] = list.begin(whose.values[i]);
     }
-    Arrays.fill(sheet.numbers, at + whose.count, at + all, sheet.begin[0]);
+    Arrays.fill(sheet.numbers, at + whose.count, at + all, list.begin(0));
   }
 
   /** Numbers of a plan, and of what stands for nothing. */
