@@ -23,6 +23,13 @@ final class BlockManager {
   private static final long ROOT = 1;
   private static final int NONE = -1;
 
+  /** Numbers of an entry, and where all but the first stand in it. */
+  private static final int ENTRY = 4;
+
+  private static final int PARENT = 1;
+  private static final int BUCKET = 2;
+  private static final int CHAINED = 3;
+
   /** Places for the numbers of blocks to come. */
   private static final int ROOM = 16;
 
@@ -32,18 +39,20 @@ final class BlockManager {
   /** [block] sequences that hold it. */
   private final int[] references;
 
-  /** [block] what a shareable block contains, or 0; the content before it; its tokens. */
-  private final long[] content;
+  /**
+   * [block · ENTRY + …] what a shareable block contains, or 0; the content before it; its bucket;
+   * the next in its hash chain. Together, as they are looked at: each look is at memory that the
+   * processor does not have at hand.
+   */
+  private final long[] entries;
 
-  private final long[] parent;
+  /** [block · blockSize + offset] the tokens of a shareable block. */
   private final int[] tokens;
+
   private long contents = ROOT;
 
-  /** [bucket] first block of the hash chain; [block] the next in its chain; [block] its bucket. */
+  /** [bucket] first block of the hash chain. */
   private final int[] heads;
-
-  private final int[] chained;
-  private final int[] bucket;
 
   /** Nobody can write prompts that all fall into one bucket. */
   private final long salt = new SecureRandom().nextLong();
@@ -67,13 +76,10 @@ final class BlockManager {
     this.blockSize = blockSize;
     this.cache = cache;
     this.references = new int[blockCount];
-    this.content = new long[blockCount];
-    this.parent = new long[blockCount];
+    this.entries = new long[Math.multiplyExact(blockCount, ENTRY)];
     this.tokens = new int[cache ? Math.multiplyExact(blockCount, blockSize) : 0];
     this.heads = new int[Integer.highestOneBit(blockCount) * 2];
     Arrays.fill(heads, NONE);
-    this.chained = new int[blockCount];
-    this.bucket = new int[blockCount];
     this.next = new int[blockCount + 1];
     this.previous = new int[blockCount + 1];
     this.ring = blockCount;
@@ -135,7 +141,7 @@ final class BlockManager {
       }
       hits[found++] = block;
       foundFree += references[block] == 0 ? 1 : 0;
-      foundChain = content[block];
+      foundChain = content(block);
     }
     return needed - found + foundFree;
   }
@@ -235,7 +241,7 @@ final class BlockManager {
         share(known, home, sequence, index);
       }
       // Where another sequence was first this block stays private; the content is the same.
-      sequence.chain = content[known];
+      sequence.chain = content(known);
     }
     return (sequence.shareable + 1) * blockSize;
   }
@@ -247,7 +253,7 @@ final class BlockManager {
       int block = sequence.blocks[i];
       if (--references[block] == 0) {
         free++;
-        link(content[block] == 0 ? ring : previous[ring], block);
+        link(content(block) == 0 ? ring : previous[ring], block);
       }
     }
     reserved -= sequence.reserved;
@@ -272,7 +278,7 @@ final class BlockManager {
 
   /** The tokens of a shareable block, or null. */
   int @Nullable [] shareableTokens(int block) {
-    return content[block] == 0
+    return content(block) == 0
         ? null
         : Arrays.copyOfRange(tokens, block * blockSize, (block + 1) * blockSize);
   }
@@ -297,30 +303,41 @@ final class BlockManager {
     next[after] = block;
   }
 
+  /** What a block contains; 0: it is not shareable. */
+  private long content(int block) {
+    return entries[block * ENTRY];
+  }
+
   private void share(int block, int home, Sequence sequence, int index) {
-    content[block] = ++contents;
-    parent[block] = sequence.chain;
-    sequence.copyTokens(index * blockSize, (index + 1) * blockSize, tokens, block * blockSize);
-    bucket[block] = home;
-    chained[block] = heads[home];
+    int entry = block * ENTRY;
+    entries[entry] = ++contents;
+    entries[entry + PARENT] = sequence.chain;
+    entries[entry + BUCKET] = home;
+    entries[entry + CHAINED] = heads[home];
     heads[home] = block;
+    sequence.copyTokens(index * blockSize, (index + 1) * blockSize, tokens, block * blockSize);
   }
 
   private void unshare(int block) {
-    if (content[block] == 0) {
+    if (content(block) == 0) {
       return;
     }
-    content[block] = 0;
-    int home = bucket[block];
+    entries[block * ENTRY] = 0;
+    int home = (int) entries[block * ENTRY + BUCKET];
+    int after = chained(block);
     if (heads[home] == block) {
-      heads[home] = chained[block];
+      heads[home] = after;
       return;
     }
     int before = heads[home];
-    while (chained[before] != block) {
-      before = chained[before];
+    while (chained(before) != block) {
+      before = chained(before);
     }
-    chained[before] = chained[block];
+    entries[before * ENTRY + CHAINED] = after;
+  }
+
+  private int chained(int block) {
+    return (int) entries[block * ENTRY + CHAINED];
   }
 
   /**
@@ -330,13 +347,16 @@ final class BlockManager {
    */
   private int find(int home, long chain, Sequence sequence, int index) {
     int block = heads[home];
-    while (block != NONE && !(parent[block] == chain && sameTokens(block, sequence, index))) {
-      block = chained[block];
+    while (block != NONE && !holds(block, chain, sequence, index)) {
+      block = chained(block);
     }
     return block;
   }
 
-  private boolean sameTokens(int block, Sequence sequence, int index) {
+  private boolean holds(int block, long chain, Sequence sequence, int index) {
+    if (entries[block * ENTRY + PARENT] != chain) {
+      return false;
+    }
     for (int i = 0; i < blockSize; i++) {
       if (tokens[block * blockSize + i] != sequence.token(index * blockSize + i)) {
         return false;

@@ -6,6 +6,7 @@ import dev.millrace.inference.sampling.Sampler;
 import dev.millrace.inference.sampling.SamplingState;
 import dev.millrace.kernels.Event;
 import dev.millrace.kernels.SamplingKernels;
+import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import org.jspecify.annotations.Nullable;
 
@@ -47,7 +48,9 @@ final class CudaSampled implements Sampled {
     int[] known = tokens;
     if (known == null) {
       there.synchronize();
-      known = drawn.host().toArray(ValueLayout.JAVA_INT_UNALIGNED);
+      MemorySegment host = drawn.host();
+      known = new int[(int) (host.byteSize() / Integer.BYTES)];
+      MemorySegment.copy(host, ValueLayout.JAVA_INT, 0, known, 0, known.length);
       tokens = known;
       for (int row = 0; row < states.length; row++) {
         SamplingState state = states[row];
