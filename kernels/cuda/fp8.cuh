@@ -43,6 +43,23 @@ __device__ __forceinline__ uint32_t halves(uint32_t v) {
   return pair.x | static_cast<uint32_t>(pair.y) << 16;
 }
 
+// Four numbers of e4m3 as two and two halves.
+__device__ __forceinline__ void widen(uint32_t v, uint32_t &low, uint32_t &high) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+  asm("{\n"
+      ".reg .b16 l, h;\n"
+      "mov.b32 {l, h}, %2;\n"
+      "cvt.rn.f16x2.e4m3x2 %0, l;\n"
+      "cvt.rn.f16x2.e4m3x2 %1, h;\n"
+      "}\n"
+      : "=r"(low), "=r"(high)
+      : "r"(v));
+#else
+  low = halves(v & 0xffff);
+  high = halves(v >> 16);
+#endif
+}
+
 // Sixteen numbers of e4m3 as halves.
 __device__ __forceinline__ void widened(const uint4 &raw, uint4 &low, uint4 &high) {
   low.x = halves(raw.x), low.y = halves(raw.x >> 16);

@@ -124,6 +124,10 @@ extern char *dynamic_shared;
 
 void block_barrier();
 
+// Of the first so many threads; lets other threads run.
+void part_barrier(int threads);
+void let_others();
+
 // Gives `size` bytes and gets those of all lanes, one after another, valid until the next exchange
 // but one. All 32 lanes take part.
 const void *warp_exchange(const void *mine, size_t size);

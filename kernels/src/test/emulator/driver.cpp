@@ -11,7 +11,6 @@
 namespace {
 constexpr int INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, NOT_FOUND = 500,
               LAUNCH_FAILED = 719, CAPTURE_UNSUPPORTED = 900;
-constexpr int MOST_ARGUMENTS = 32; // what the launchers have room for
 void *const STREAM = reinterpret_cast<void *>(7);
 
 // 8 is that of a GPU without units for FP8.
@@ -73,8 +72,8 @@ std::map<Address, size_t> &blocks() {
 static int status;
 
 static void run(Kernel *kernel, unsigned gx, unsigned gy, unsigned threads, unsigned shared,
-                bool overlaps, void **arguments) {
-  launch(gx, gy, threads, shared, [=] { (*kernel)(arguments); });
+                bool overlaps, bool together, void **arguments) {
+  launch(gx, gy, threads, shared, together, [=] { kernel->run(arguments); });
   if (overlaps && !awaited_previous) {
     for (auto &named : kernels()) {
       if (&named.second == kernel) {
@@ -88,7 +87,7 @@ static void run(Kernel *kernel, unsigned gx, unsigned gy, unsigned threads, unsi
 
 static int launch_kernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
                          unsigned by, unsigned bz, unsigned shared, void *stream, bool overlaps,
-                         void **arguments, void **extra) {
+                         bool together, void **arguments, void **extra) {
   bool valid = stream == STREAM && gx > 0 && gy > 0 && gy <= 65535 && gz == 1 && bx > 0 &&
                bx <= 1024 && by == 1 && bz == 1 && shared <= (227 << 10) && extra == nullptr;
   if (!valid) {
@@ -99,20 +98,21 @@ static int launch_kernel(void *function, unsigned gx, unsigned gy, unsigned gz, 
   }
   Kernel *kernel = static_cast<Kernel *>(function);
   if (recording != nullptr) {
-    std::vector<uint64_t> values;
-    for (int i = 0; i < MOST_ARGUMENTS; i++) {
-      values.push_back(*static_cast<uint64_t *>(arguments[i]));
+    std::vector<std::vector<char>> values;
+    for (size_t i = 0; i < kernel->sizes.size(); i++) {
+      const char *value = static_cast<char *>(arguments[i]);
+      values.emplace_back(value, value + kernel->sizes[i]);
     }
     return !record([=]() mutable {
       std::vector<void *> pointers;
-      for (uint64_t &value : values) {
-        pointers.push_back(&value);
+      for (std::vector<char> &value : values) {
+        pointers.push_back(value.data());
       }
-      run(kernel, gx, gy, bx, shared, overlaps, pointers.data());
+      run(kernel, gx, gy, bx, shared, overlaps, together, pointers.data());
     });
   }
   status = 0;
-  run(kernel, gx, gy, bx, shared, overlaps, arguments);
+  run(kernel, gx, gy, bx, shared, overlaps, together, arguments);
   return status;
 }
 
@@ -292,7 +292,7 @@ int cuFuncGetAttribute(int *value, int attribute, void *) {
 }
 int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
                    unsigned bz, unsigned shared, void *stream, void **arguments, void **extra) {
-  return launch_kernel(function, gx, gy, gz, bx, by, bz, shared, stream, false, arguments, extra);
+  return launch_kernel(function, gx, gy, gz, bx, by, bz, shared, stream, false, false, arguments, extra);
 }
 struct LaunchConfig {
   unsigned gx, gy, gz, bx, by, bz, shared;
@@ -303,12 +303,13 @@ struct LaunchConfig {
 static_assert(sizeof(LaunchConfig) == 56, "as in cuda.h");
 // Kernels run one after another: what may overlap does not, but has to wait for those before it.
 int cuLaunchKernelEx(const LaunchConfig *c, void *function, void **arguments, void **extra) {
-  constexpr int PROGRAMMATIC_STREAM_SERIALIZATION = 6;
-  if (c->count != 1 || c->attributes[0] != PROGRAMMATIC_STREAM_SERIALIZATION ||
-      c->attributes[2] != 1) {
+  constexpr int COOPERATIVE = 2, PROGRAMMATIC_STREAM_SERIALIZATION = 6;
+  bool together = c->attributes[0] == COOPERATIVE;
+  if (c->count != 1 || (!together && c->attributes[0] != PROGRAMMATIC_STREAM_SERIALIZATION) ||
+      c->attributes[2] != 1 || (together && (c->gx > 4 || c->gy != 1))) {
     return INVALID_VALUE;
   }
   return launch_kernel(function, c->gx, c->gy, c->gz, c->bx, c->by, c->bz, c->shared, c->stream,
-                       true, arguments, extra);
+                       !together, together, arguments, extra);
 }
 }

@@ -6,14 +6,19 @@
 
 #include "cuda_bf16.h"
 
-// Runs a kernel on a grid of x times y blocks.
-void launch(unsigned x, unsigned y, int threads, size_t shared, std::function<void()> run);
+// Runs a kernel on a grid of x times y blocks; together: all of them, in one row, take turns, so that
+// they may wait for each other.
+void launch(unsigned x, unsigned y, int threads, size_t shared, bool together,
+            std::function<void()> run);
 
 // Whether a thread of the last kernel waited for the kernels before it.
 extern bool awaited_previous;
 
 // Kernels by name, called with pointers to their arguments.
-typedef std::function<void(void **)> Kernel;
+struct Kernel {
+  std::function<void(void **)> run;
+  std::vector<size_t> sizes; // of the arguments
+};
 std::map<std::string, Kernel> &kernels();
 
 template <typename... A, size_t... I>
@@ -23,8 +28,9 @@ void call(void (*kernel)(A...), void **arguments, std::index_sequence<I...>) {
 
 template <typename... A>
 bool add_kernel(const char *name, void (*kernel)(A...)) {
-  kernels()[name] = [kernel](void **arguments) {
-    call(kernel, arguments, std::index_sequence_for<A...>());
-  };
+  kernels()[name] = {[kernel](void **arguments) {
+                       call(kernel, arguments, std::index_sequence_for<A...>());
+                     },
+                     {sizeof(A)...}};
   return true;
 }
