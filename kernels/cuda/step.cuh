@@ -1,0 +1,115 @@
+// What a step as one kernel is asked to do, what a block of it has, and how its parts wait for each other.
+#pragma once
+
+#include "block.cuh"
+#include "bulk.cuh"
+#include "element.cuh"
+
+#ifdef BULK_COPIES
+
+// The launcher knows these numbers too.
+constexpr int CREW_WARPS = 8;
+constexpr int CREW = CREW_WARPS * WARP;
+constexpr int STORE_WARPS = 3;
+constexpr int STORERS = STORE_WARPS * WARP;
+constexpr int WORKERS = CREW + STORERS;
+constexpr int THREADS = WORKERS + WARP;
+constexpr int MOST_ROWS = 8;
+constexpr int STRIPE = 8;
+constexpr int UNIT = 2 * STRIPE;
+constexpr int PART = 16;          // bytes that a thread takes of a row at once
+constexpr int STRETCH = 4 * PART; // and the four threads that share a row
+constexpr int CHUNK = 2048; // of a row of weight, that the queue brings at once
+constexpr int ACROSS = STRETCH * CREW_WARPS; // what the crew takes of a row at once
+constexpr int EACH_CHUNK = CHUNK / ACROSS;   // and so a thread of a chunk
+constexpr int ROW_BYTES = CHUNK + STRETCH; // apart, so that eight threads meet no bank twice
+constexpr int SLOT = UNIT * ROW_BYTES;
+constexpr int SUMS = UNIT + 4; // of a row of x, so far apart that a warp's meet no bank twice
+constexpr int BLOCK_TOKENS = 16;
+constexpr int LEAST_STRETCH = 256; // tokens of a piece of attention
+constexpr int MOST_SLOTS = 16;
+// Slots of the queue that are on their way at once: what is asked for beyond that comes no earlier, but
+// queues up before everything else that the multiprocessor asks for.
+constexpr int IN_FLIGHT = 2;
+constexpr int SUM_BUFFERS = 3;
+constexpr int MOST_HELD = 8;       // units of a product in segments
+
+// A layer; rows of matrices are their outputs, and lie one behind another.
+struct Layer {
+  const char *q, *k, *v, *o, *gate, *up, *down;
+  const float *attention_norm, *feed_norm;
+  void *keys, *values; // [block][kvHead][16 tokens][headDim]
+  // Of e4m3: what sums are multiplied by, and what inputs are divided by, 0 for a row's own scale.
+  float q_scale, k_scale, v_scale, o_scale, gate_scale, up_scale, down_scale;
+  float qkv_input, o_input, gate_up_input, down_input;
+  float key_scale, value_scale; // of e4m3 keys and values
+  float none;
+};
+
+// What a network and a step are. Rows of activations are contiguous.
+struct Step {
+  const Layer *layers;
+  const float *last_norm;
+  const char *output; // bfloat16 [vocab][hidden]
+  const float *cos, *sin; // [rows][headDim / 2]
+  const int *slots;   // [rows], -1: no token
+  const int *begin;   // [rows]: the row's index in context_length, and times max_blocks in block_table
+  const int *context_length;
+  const int *block_table;
+  bf16 *state;    // [rows][hidden]: the embedded rows, then the residual
+  bf16 *queries;  // [rows][heads * headDim]
+  bf16 *attended; // likewise
+  bf16 *gated;    // [rows][inner]
+  float *logits;  // [rows][vocab]
+  float *partial; // [pieces][group][headDim], then [pieces][group] logarithms of sums
+  float *largest; // [2 layers][2][MOST_ROWS]: of attended and gated
+  unsigned *counts; // zeros: of the grid, of those that are done, then of pieces [MOST_ROWS][kv heads],
+                    // then of units that were drawn, [layers] of gates and 1 of logits
+  int layer_count, rows, hidden, inner, heads, kv_heads, vocab, max_blocks;
+  int x_stride, slots_of_queue;
+  float epsilon;
+};
+
+enum Product { QKV, O, GATE_UP, DOWN, LOGITS };
+
+// The queue of weights and the block's other memory.
+struct Block {
+  char *queue;
+  Gate *full, *empty;      // of the queue
+  Gate *summed, *stored;   // of sums
+  int *tags, *sum_tags;    // what is in a slot of the queue, and in sums
+  Layer *layers;
+  char *x;           // [rows][x_stride], numbers of two bytes
+  float *sums;       // [SUM_BUFFERS][CREW_WARPS][rows][SUMS]
+  float *held;       // [MOST_HELD][rows * UNIT]
+  float *tops;       // [rows * UNIT]
+  float *scratch;    // [2][CREW_WARPS]
+  float *row_scales; // [MOST_ROWS]
+  int *pieces;       // [MOST_ROWS + 1]: attention's, of the rows before; their length; a flag
+  int *contexts;     // [MOST_ROWS]: how long, 0 of a row that is no token
+  int *begins;       // [MOST_ROWS]: as in Step
+};
+
+__device__ __forceinline__ void crew_barrier() { part_barrier<1, CREW>(); }
+__device__ __forceinline__ void storers_barrier() { part_barrier<2, STORERS>(); }
+__device__ __forceinline__ void workers_barrier() { part_barrier<3, WORKERS>(); }
+
+// Waits for all blocks, by the crew; what they wrote can be seen then. barriers: those before.
+__device__ __forceinline__ void await_grid(const Step &s, unsigned &barriers) {
+  barriers++;
+  if (threadIdx.x == 0) {
+    await_count(s.counts, barriers * gridDim.x);
+  }
+  workers_barrier();
+}
+
+// What the storers wrote is there for whoever waits.
+__device__ __forceinline__ void all_stored(const Step &s) {
+  storers_barrier();
+  if (threadIdx.x == CREW) {
+    count_in(s.counts);
+  }
+  workers_barrier();
+}
+
+#endif
