@@ -103,14 +103,15 @@ __device__ __forceinline__ void ask(const Step &s, const Block &b, Turn &turn, i
   int segment = segment_of<W>(s, bytes);
   for (int from = 0; from < bytes; from += segment) {
     int end = min(bytes, from + segment);
-    // Where units are drawn that is done two ahead, so that nobody waits for the count.
+    // Where units are drawn that is done two ahead, so that nobody waits for the count; by blocks that
+    // have a unit alone, for who has none may be later than the end, which sets the count to zero.
     auto after = [&](int unit) {
       if (!turn.drawn(p)) {
         return unit + grid;
       }
       return lane == 0 ? grid + static_cast<int>(atomicAdd(drawn, 1u)) : 0;
     };
-    int next = after(turn.first());
+    int next = turn.first() < units ? after(turn.first()) : units;
     for (int unit = turn.first(), then; unit < units; unit = __shfl_sync(ALL, next, 0), next = then) {
       then = after(next);
       const char *row = lane < UNIT ? weight_row<D>(s, layer, p, unit, lane, bytes) : nullptr;

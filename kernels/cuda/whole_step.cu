@@ -135,8 +135,10 @@ __device__ __forceinline__ void put_away(const Step &s, const Block &b) {
   uint32_t sums_parity = 0;
   int me = threadIdx.x - CREW;
   int outputs = s.rows * UNIT;
+  // Rounded as where each product leaves its result in memory.
   auto scaled = [&](float sum, float scale, int row) {
-    return sizeof(W) == 1 ? sum * (scale * b.row_scales[row]) : sum;
+    float whole = sizeof(W) == 1 ? sum * (scale * b.row_scales[row]) : sum;
+    return __bfloat162float(__float2bfloat16_rn(whole));
   };
   auto nothing = [](int, int, int) { return 0.0f; };
   auto residual = [&](int unit, int row, int i) {

@@ -8,7 +8,7 @@ kernels="$here/../../../cuda"
 out="$(mkdir -p "$1" && cd "$1" && pwd)"
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
-flags=(-O1 -fno-strict-aliasing -std=c++17 -w -fPIC -I"$here" -I"$work")
+flags=(-O2 -fno-strict-aliasing -std=c++17 -w -fPIC -I"$here" -I"$work")
 
 cp "$kernels"/*.cuh "$kernels"/*.cu "$work"
 cp "$here"/*.cuh "$work"

@@ -1,8 +1,6 @@
 // What the kernels use of CUDA's headers and language, for g++.
 #pragma once
 
-#include <ucontext.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -15,6 +13,7 @@
 #define __global__
 #define __device__
 #define __forceinline__ inline
+#define __grid_constant__
 #define __launch_bounds__(...)
 // Blocks run one after another.
 #define __shared__ static
@@ -45,6 +44,7 @@ struct alignas(16) float4 {
 };
 
 inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return {x, y, z, w}; }
+inline uint2 make_uint2(uint32_t x, uint32_t y) { return {x, y}; }
 inline float2 make_float2(float x, float y) { return {x, y}; }
 
 template <typename To, typename From>
@@ -124,9 +124,15 @@ extern char *dynamic_shared;
 
 void block_barrier();
 
-// Of the first so many threads; lets other threads run.
-void part_barrier(int threads);
-void let_others();
+// Of so many threads, which name the same ID, 1 to 15.
+void part_barrier(int id, int threads);
+
+// Lets other threads run until ready(at, than).
+typedef bool (*Ready)(const void *at, uint64_t than);
+void wait_until(Ready ready, const void *at, uint64_t than);
+
+// Copies some turns from now, and says then that so many bytes came.
+void copy_later(void *to, const void *from, int bytes, void *gate, void (*came)(void *, int));
 
 // Gives `size` bytes and gets those of all lanes, one after another, valid until the next exchange
 // but one. All 32 lanes take part.
@@ -140,6 +146,10 @@ inline void __syncwarp() {
 template <typename T>
 inline T __shfl_xor_sync(unsigned, T v, int mask) {
   return static_cast<const T *>(warp_exchange(&v, sizeof v))[(threadIdx.x % 32) ^ mask];
+}
+template <typename T>
+inline T __shfl_sync(unsigned, T v, int lane) {
+  return static_cast<const T *>(warp_exchange(&v, sizeof v))[lane % 32];
 }
 template <typename T>
 inline T __shfl_up_sync(unsigned, T v, int by) {

@@ -71,16 +71,25 @@ std::map<Address, size_t> &blocks() {
 // Of the launches since it was last 0.
 static int status;
 
+static const char *name_of(Kernel *kernel) {
+  for (auto &named : kernels()) {
+    if (&named.second == kernel) {
+      return named.first.c_str();
+    }
+  }
+  return "a kernel";
+}
+
 static void run(Kernel *kernel, unsigned gx, unsigned gy, unsigned threads, unsigned shared,
                 bool overlaps, bool together, void **arguments) {
-  launch(gx, gy, threads, shared, together, [=] { kernel->run(arguments); });
+  if (!launch(gx, gy, threads, shared, together, [=] { kernel->run(arguments); })) {
+    fprintf(stderr, "emulator: threads of %s wait for what never happens\n", name_of(kernel));
+    status = LAUNCH_FAILED;
+    return;
+  }
   if (overlaps && !awaited_previous) {
-    for (auto &named : kernels()) {
-      if (&named.second == kernel) {
-        fprintf(stderr, "emulator: %s may overlap and does not call await_previous\n",
-                named.first.c_str());
-      }
-    }
+    fprintf(stderr, "emulator: %s may overlap and does not call await_previous\n",
+            name_of(kernel));
     status = LAUNCH_FAILED;
   }
 }
@@ -135,9 +144,10 @@ int cuDeviceGetName(char *name, int length, int) {
   return 0;
 }
 int cuDeviceGetAttribute(int *value, int attribute, int) {
-  constexpr int MULTIPROCESSORS = 16, MAJOR = 75, SHARED_BYTES = 97;
+  constexpr int MULTIPROCESSORS = 16, MAJOR = 75, SHARED_BYTES = 97, COOPERATIVE_LAUNCH = 95;
   *value = attribute == MAJOR             ? major_capability()
            : attribute == MULTIPROCESSORS ? 4
+           : attribute == COOPERATIVE_LAUNCH ? 1
            : attribute == SHARED_BYTES    ? (major_capability() < 9 ? 163 : 227) << 10
                                           : 0;
   return 0;
@@ -289,6 +299,10 @@ int cuFuncGetAttribute(int *value, int attribute, void *) {
   constexpr int PTX_VERSION = 5;
   *value = 10 * major_capability();
   return attribute == PTX_VERSION ? 0 : INVALID_VALUE;
+}
+int cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, void *, int threads, size_t shared) {
+  *blocks = threads <= 1024 && shared <= 227 << 10 ? 1 : 0;
+  return 0;
 }
 int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
                    unsigned bz, unsigned shared, void *stream, void **arguments, void **extra) {

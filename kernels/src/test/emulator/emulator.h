@@ -7,8 +7,8 @@
 #include "cuda_bf16.h"
 
 // Runs a kernel on a grid of x times y blocks; together: all of them, in one row, take turns, so that
-// they may wait for each other.
-void launch(unsigned x, unsigned y, int threads, size_t shared, bool together,
+// they may wait for each other. False: threads wait for what never happens.
+bool launch(unsigned x, unsigned y, int threads, size_t shared, bool together,
             std::function<void()> run);
 
 // Whether a thread of the last kernel waited for the kernels before it.

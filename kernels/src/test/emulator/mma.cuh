@@ -23,17 +23,22 @@ inline float ieee_half_of(uint32_t pair, int which) {
 template <typename Half>
 inline void mma_of(Half half_of, float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   struct Held {
-    uint32_t a[4], b[2];
-  } mine = {{a[0], a[1], a[2], a[3]}, {b0, b1}};
+    float a[4][2], b[2][2];
+  } mine;
+  for (int j = 0; j < 2; j++) {
+    for (int i = 0; i < 4; i++) {
+      mine.a[i][j] = half_of(a[i], j);
+    }
+    mine.b[0][j] = half_of(b0, j);
+    mine.b[1][j] = half_of(b1, j);
+  }
   const Held *all = static_cast<const Held *>(warp_exchange(&mine, sizeof mine));
   int lane = threadIdx.x % 32;
   for (int i = 0; i < 4; i++) {
-    int row = lane / 4 + i / 2 * 8;
-    int column = lane % 4 * 2 + i % 2;
+    const Held *x = all + lane / 4 * 4;
+    const Held *y = all + (lane % 4 * 2 + i % 2) * 4;
     for (int k = 0; k < 16; k++) {
-      uint32_t x = all[row % 8 * 4 + k % 8 / 2].a[(row >= 8) + 2 * (k >= 8)];
-      uint32_t y = all[column * 4 + k % 8 / 2].b[k >= 8];
-      c[i] += half_of(x, k % 2) * half_of(y, k % 2);
+      c[i] += x[k % 8 / 2].a[i / 2 + 2 * (k >= 8)][k % 2] * y[k % 8 / 2].b[k >= 8][k % 2];
     }
   }
 }

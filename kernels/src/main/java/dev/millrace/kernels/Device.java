@@ -119,6 +119,11 @@ public final class Device implements AutoCloseable {
     return attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
   }
 
+  /** Whether all blocks of a kernel can be made to run at once. */
+  public boolean launchesTogether() {
+    return attribute(CUdevice_attribute.CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH) != 0;
+  }
+
   /** Bytes that nobody has taken, of this GPU. */
   public long freeMemory() {
     return memory()[0];

@@ -24,6 +24,7 @@ final class Driver {
   private final MethodHandle getFunction;
   private final MethodHandle setAttribute;
   private final MethodHandle getAttribute;
+  private final MethodHandle occupancy;
   private final MethodHandle launch;
   private final MethodHandle launchEx;
 
@@ -61,6 +62,13 @@ final class Driver {
     this.getFunction = natives.function("cuModuleGetFunction", ADDRESS, JAVA_LONG, ADDRESS);
     this.setAttribute = natives.function("cuFuncSetAttribute", JAVA_LONG, JAVA_INT, JAVA_INT);
     this.getAttribute = natives.function("cuFuncGetAttribute", ADDRESS, JAVA_INT, JAVA_LONG);
+    this.occupancy =
+        natives.function(
+            "cuOccupancyMaxActiveBlocksPerMultiprocessor",
+            ADDRESS, // blocks
+            JAVA_LONG, // function
+            JAVA_INT, // threads
+            JAVA_LONG); // bytes of dynamic shared memory
     this.launchEx =
         natives.function(
             "cuLaunchKernelEx",
@@ -160,6 +168,22 @@ final class Driver {
           "cuFuncGetAttribute",
           name,
           "PTX version");
+      return value.get(JAVA_INT, 0);
+    } catch (Throwable e) {
+      throw Natives.unchecked(e);
+    }
+  }
+
+  /** Blocks of a function that a multiprocessor runs at once. */
+  int blocksAtOnce(String name, long function, int threads, long sharedBytes) {
+    try (Arena arena = Arena.ofConfined()) {
+      MemorySegment value = arena.allocate(JAVA_INT);
+      check(
+          (int) occupancy.invokeExact(value, function, threads, sharedBytes),
+          "cuOccupancyMaxActiveBlocksPerMultiprocessor",
+          name,
+          threads + " threads",
+          sharedBytes + " bytes of shared memory");
       return value.get(JAVA_INT, 0);
     } catch (Throwable e) {
       throw Natives.unchecked(e);

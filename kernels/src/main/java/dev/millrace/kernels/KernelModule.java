@@ -66,12 +66,23 @@ final class KernelModule implements AutoCloseable {
     long handle = driver.function(name, module, function);
     // Code of older architectures, which newer GPUs take too, does not wait.
     boolean waits = driver.architecture(function, handle) >= OVERLAPPING_ARCHITECTURE;
-    return new Kernel(driver, function, handle, waits ? new LaunchConfig() : null);
+    return new Kernel(driver, function, handle, waits ? new LaunchConfig(LaunchConfig.Way.OVERLAPPING) : null);
   }
 
   /** A kernel that the code for some cards has; null where this card's has not. */
   @Nullable Kernel find(String function) {
     return driver.has(name, module, function) ? kernel(function) : null;
+  }
+
+  /** As {@link #find}, of a kernel all of whose blocks run at once. */
+  @Nullable Kernel findTogether(String function) {
+    return driver.has(name, module, function)
+        ? new Kernel(
+            driver,
+            function,
+            driver.function(name, module, function),
+            new LaunchConfig(LaunchConfig.Way.TOGETHER))
+        : null;
   }
 
   @Override
@@ -94,7 +105,7 @@ final class KernelModule implements AutoCloseable {
     private final long function;
     private final MemorySegment values;
     private final MemorySegment parameters;
-    // Null: it begins when the kernel before has ended.
+    // Null: it begins when the kernel before has ended, and its blocks one after another.
     private final @Nullable LaunchConfig config;
     private int count;
     private int allowedShared = FREE_SHARED;
@@ -140,6 +151,19 @@ final class KernelModule implements AutoCloseable {
       return this;
     }
 
+    /** Blocks that a multiprocessor runs at once. */
+    int blocksAtOnce(int threads, int sharedBytes) {
+      allow(sharedBytes);
+      return driver.blocksAtOnce(name, function, threads, sharedBytes);
+    }
+
+    private void allow(int sharedBytes) {
+      if (sharedBytes > allowedShared) {
+        driver.allowShared(name, function, sharedBytes);
+        allowedShared = sharedBytes;
+      }
+    }
+
     /** Launches it in one dimension; returns before it ran. */
     void launch(int blocks, int threads, Stream stream) {
       launch(blocks, 1, threads, 0, stream);
@@ -149,10 +173,7 @@ final class KernelModule implements AutoCloseable {
     void launch(int blocksX, int blocksY, int threads, int sharedBytes, Stream stream) {
       int arguments = count;
       count = 0;
-      if (sharedBytes > allowedShared) {
-        driver.allowShared(name, function, sharedBytes);
-        allowedShared = sharedBytes;
-      }
+      allow(sharedBytes);
       long queue = stream.address();
       int result =
           config == null

@@ -5,11 +5,23 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 
 /**
- * The driver's {@code CUlaunchConfig} of a kernel that may be set up while the one before it in its
- * stream still runs. Used again and again; its memory goes with it.
+ * The driver's {@code CUlaunchConfig} of a kernel that is launched in a way of its own. Used again
+ * and again; its memory goes with it.
  */
 final class LaunchConfig {
-  private static final int PROGRAMMATIC_STREAM_SERIALIZATION = 6;
+  /** How a kernel is launched: by the number that the driver has for it. */
+  enum Way {
+    /** All of its blocks run at once, or it is not launched. */
+    TOGETHER(2),
+    /** It may be set up while the kernel before it in its stream still runs. */
+    OVERLAPPING(6);
+
+    private final int attribute;
+
+    Way(int attribute) {
+      this.attribute = attribute;
+    }
+  }
 
   // Offsets in CUlaunchConfig and CUlaunchAttribute, and their sizes.
   private static final long GRID_X = 0;
@@ -29,11 +41,11 @@ final class LaunchConfig {
 
   private final MemorySegment segment;
 
-  LaunchConfig() {
+  LaunchConfig(Way way) {
     Arena arena = Arena.ofAuto();
     this.segment = arena.allocate(CONFIG_BYTES, 8);
     MemorySegment attribute = arena.allocate(ATTRIBUTE_BYTES, 8);
-    attribute.set(ValueLayout.JAVA_INT, ATTRIBUTE_ID, PROGRAMMATIC_STREAM_SERIALIZATION);
+    attribute.set(ValueLayout.JAVA_INT, ATTRIBUTE_ID, way.attribute);
     attribute.set(ValueLayout.JAVA_INT, ATTRIBUTE_VALUE, 1);
     for (long one : new long[] {GRID_Z, BLOCK_Y, BLOCK_Z, ATTRIBUTE_COUNT}) {
       segment.set(ValueLayout.JAVA_INT, one, 1);

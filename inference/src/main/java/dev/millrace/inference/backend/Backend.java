@@ -176,6 +176,16 @@ public interface Backend extends AutoCloseable {
     siluMul(gate.out, up.out, rows, out);
   }
 
+  /**
+   * Makes ready to run all of a network in one go.
+   *
+   * @param cache of this network
+   * @return null if this backend has no better way than layer by layer
+   */
+  default @Nullable WholeNetwork whole(UniformNetwork network, KvCache cache) {
+    return null;
+  }
+
   // For measurements.
 
   /** Waits until everything that was started has ended. */

@@ -54,6 +54,11 @@ public final class Batch {
   /** [logitCount] how the row's token is drawn; also the history that penalties need. */
   public SamplingState[] sampling;
 
+  /** Whether every sequence has one query token, and wants its logits. */
+  public boolean isDecode() {
+    return tokenCount == sequences && logitCount == sequences && sequences > 0;
+  }
+
   public Batch(int maxSequences, int maxTokens, int maxBlocks) {
     this.tokens = new int[maxTokens];
     this.tokenFrom = new int[maxTokens];

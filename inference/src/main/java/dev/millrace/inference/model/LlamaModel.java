@@ -7,7 +7,9 @@ import dev.millrace.inference.backend.KvFormat;
 import dev.millrace.inference.backend.Rotary;
 import dev.millrace.inference.backend.Step;
 import dev.millrace.inference.backend.Tensor;
+import dev.millrace.inference.backend.UniformNetwork;
 import dev.millrace.inference.backend.Weight;
+import dev.millrace.inference.backend.WholeNetwork;
 import dev.millrace.inference.checkpoint.ModelConfig;
 import dev.millrace.inference.checkpoint.WeightFormat;
 import dev.millrace.inference.model.LlamaWeights.Absent;
@@ -32,7 +34,12 @@ final class LlamaModel implements Model {
   private final Backend backend;
   private final LlamaWeights weights;
   private final Rotary rotary;
+  private final @Nullable UniformNetwork uniform;
   private @Nullable LlamaWorkspace workspace;
+  private @Nullable Ready ready;
+
+  /** A backend's way to run all of the network over a cache. */
+  private record Ready(KvCache cache, WholeNetwork network) {}
 
   /** Owns the source from here on. */
   LlamaModel(ModelConfig config, WeightSource source, Backend backend) {
@@ -41,6 +48,7 @@ final class LlamaModel implements Model {
     this.backend = backend;
     this.weights = LlamaWeights.load(config, source);
     this.rotary = Rope.of(config.rope(), config.headDim());
+    this.uniform = weights.uniform(config, rotary);
   }
 
   @Override
@@ -51,9 +59,13 @@ final class LlamaModel implements Model {
   @Override
   public KvCache kvCache(int blocks, KvFormat format) {
     List<Integer> kvHeads = config.kvHeads();
-    return format == KvFormat.FP8
-        ? backend.fp8KvCache(kvHeads, config.headDim(), blocks, weights.kvScales())
-        : backend.kvCache(kvHeads, config.headDim(), blocks);
+    KvCache cache =
+        format == KvFormat.FP8
+            ? backend.fp8KvCache(kvHeads, config.headDim(), blocks, weights.kvScales())
+            : backend.kvCache(kvHeads, config.headDim(), blocks);
+    WholeNetwork whole = uniform == null ? null : backend.whole(uniform, cache);
+    ready = whole == null ? null : new Ready(cache, whole);
+    return cache;
   }
 
   @Override
@@ -87,6 +99,9 @@ final class LlamaModel implements Model {
   public Tensor forward(Step step, KvCache cache) {
     LlamaWorkspace w = workspace(step.tokens(), step.logitRows());
     backend.embed(step, weights.embedding(), w.state);
+    if (ready != null && ready.cache == cache && ready.network.run(step, w.state, w.logits)) {
+      return w.logits;
+    }
     w.deltaPending = false;
     for (int layer = 0; layer < weights.blocks().size(); layer++) {
       Block block = weights.blocks().get(layer);

@@ -2,12 +2,15 @@ package dev.millrace.inference.model;
 
 import dev.millrace.inference.backend.Backend.Projection;
 import dev.millrace.inference.backend.KvScale;
+import dev.millrace.inference.backend.Rotary;
 import dev.millrace.inference.backend.Tensor;
+import dev.millrace.inference.backend.UniformNetwork;
 import dev.millrace.inference.backend.Weight;
 import dev.millrace.inference.checkpoint.BlockConfig;
 import dev.millrace.inference.checkpoint.ModelConfig;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.stream.Stream;
 import org.jspecify.annotations.Nullable;
 
 /** The weights of {@link LlamaModel} by their Hugging Face names. */
@@ -58,6 +61,24 @@ record LlamaWeights(Weight embedding, List<Block> blocks, Tensor norm, Weight ou
       }
     }
     return body;
+  }
+
+  /** The network, if all of its blocks are attention and SwiGLU without biases; else null. */
+  @Nullable UniformNetwork uniform(ModelConfig config, Rotary rotary) {
+    List<UniformNetwork.Block> uniform = new ArrayList<>();
+    for (Block block : blocks) {
+      if (!(block.attention instanceof Heads(Tensor norm, Layer q, Layer k, Layer v, Layer o, KvScale unused)
+              && block.feedForward instanceof SwiGlu(Tensor feedNorm, Layer gate, Layer up, Layer down))
+          || Stream.of(q, k, v, o, gate, up, down).anyMatch(layer -> layer.bias != null)) {
+        return null;
+      }
+      uniform.add(
+          new UniformNetwork.Block(
+              new UniformNetwork.Attention(norm, q.weight, k.weight, v.weight, o.weight),
+              new UniformNetwork.FeedForward(feedNorm, gate.weight, up.weight, down.weight)));
+    }
+    return new UniformNetwork(
+        List.copyOf(uniform), config.heads(), rotary, this.norm, output, config.rmsNormEps());
   }
 
   /** Of each block; those without attention have none to use. */

@@ -10,7 +10,9 @@ import dev.millrace.inference.backend.Rotary;
 import dev.millrace.inference.backend.Sampled;
 import dev.millrace.inference.backend.Step;
 import dev.millrace.inference.backend.Tensor;
+import dev.millrace.inference.backend.UniformNetwork;
 import dev.millrace.inference.backend.Weight;
+import dev.millrace.inference.backend.WholeNetwork;
 import dev.millrace.inference.backend.cuda.CudaTensor.Type;
 import dev.millrace.inference.checkpoint.InvalidCheckpointException;
 import dev.millrace.inference.checkpoint.ModelConfig;
@@ -31,6 +33,7 @@ import dev.millrace.kernels.ProductChoice;
 import dev.millrace.kernels.Rows;
 import dev.millrace.kernels.SamplingKernels;
 import dev.millrace.kernels.Stream;
+import dev.millrace.kernels.WholeStepKernels;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
@@ -76,6 +79,9 @@ public final class CudaBackend implements Backend {
   // invariant: they sum in another order than the library.
   private final @Nullable FewRowsKernels fewRows;
   private final CudaFp8 fp8;
+  // Null where results are to be invariant: they do not round what layers round, and few rows alone
+  // go by it.
+  private final @Nullable WholeStepKernels wholeSteps;
   private final List<Turn> turns = new ArrayList<>();
   private int turn;
 
@@ -162,6 +168,10 @@ public final class CudaBackend implements Backend {
               ? null
               : own(new FewRowsKernels(multiprocessors));
       this.fp8 = own(new CudaFp8(memory, products, fewRows, stream, device.capability()));
+      this.wholeSteps =
+          invariant || !device.launchesTogether()
+              ? null
+              : own(new WholeStepKernels(multiprocessors, device.sharedBytes()));
       this.cos = new Scratch(memory, "the cosines of a step");
       this.sin = new Scratch(memory, "the sines of a step");
       this.drawRows = new Scratch(memory, "how tokens are drawn");
@@ -633,21 +643,7 @@ public final class CudaBackend implements Backend {
     CudaKvCache kv = (CudaKvCache) cache;
     // Before frequencies are copied, which would have the result made whole.
     long factors = fp8.take(s.tokens(), (CudaTensor) q, (CudaTensor) k, (CudaTensor) v);
-    long bytes = (long) s.tokens() * rotary.pairs() * Float.BYTES;
-    long cosines = cos.of(bytes);
-    long sines = sin.of(bytes);
-    if (s.rotary != rotary) {
-      attentions.angles(
-          s.arrays.positions(),
-          frequencies.computeIfAbsent(rotary, this::frequencies),
-          cosines,
-          sines,
-          s.tokens(),
-          rotary.pairs(),
-          rotary.scale(),
-          stream);
-      s.rotary = rotary;
-    }
+    Angles angles = angles(s, rotary);
     if (halves(k).stride() != halves(v).stride()) {
       throw new IllegalArgumentException("keys and values have rows of different strides");
     }
@@ -656,12 +652,34 @@ public final class CudaBackend implements Backend {
         halves(k).asRows(),
         halves(v).address(),
         factors,
-        cosines,
-        sines,
+        angles.cos,
+        angles.sin,
         s.arrays.slots(),
         kv.layer(layer, q.columns() / kv.headDim()),
         s.tokens(),
         stream);
+  }
+
+  /** Float [tokens][pairs] each, on the device. */
+  record Angles(long cos, long sin) {}
+
+  /** Of a step's tokens; computed once a step. */
+  Angles angles(CudaStep s, Rotary rotary) {
+    long bytes = (long) s.tokens() * rotary.pairs() * Float.BYTES;
+    Angles angles = new Angles(cos.of(bytes), sin.of(bytes));
+    if (s.rotary != rotary) {
+      attentions.angles(
+          s.arrays.positions(),
+          frequencies.computeIfAbsent(rotary, this::frequencies),
+          angles.cos,
+          angles.sin,
+          s.tokens(),
+          rotary.pairs(),
+          rotary.scale(),
+          stream);
+      s.rotary = rotary;
+    }
+    return angles;
   }
 
   private long frequencies(Rotary rotary) {
@@ -807,6 +825,13 @@ public final class CudaBackend implements Backend {
   }
 
   @Override
+  public @Nullable WholeNetwork whole(UniformNetwork network, KvCache cache) {
+    return wholeSteps == null
+        ? null
+        : CudaWholeNetwork.of(this, memory, wholeSteps, stream, network, (CudaKvCache) cache);
+  }
+
+  @Override
   public void await() {
     stream.synchronize();
   }
@@ -827,15 +852,15 @@ public final class CudaBackend implements Backend {
     return fp8.isUnscaled();
   }
 
-  private CudaTensor halves(Tensor tensor) {
+  CudaTensor halves(Tensor tensor) {
     return typed(tensor, Type.BF16);
   }
 
-  private CudaTensor floats(Tensor tensor) {
+  CudaTensor floats(Tensor tensor) {
     return typed(tensor, Type.F32);
   }
 
-  private CudaTensor contiguous(Tensor tensor) {
+  CudaTensor contiguous(Tensor tensor) {
     CudaTensor t = halves(tensor);
     if (!t.contiguous()) {
       throw new IllegalArgumentException("this operation takes no tensor that lies beside others");

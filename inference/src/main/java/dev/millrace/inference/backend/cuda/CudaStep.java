@@ -26,6 +26,7 @@ final class CudaStep implements Step {
   /**
    * Where a step's arrays are.
    *
+   * @param begins of decode steps: where each row's sequence is among the sequences
    * @param attention plans that were sent, by the number of KV heads
    */
   record Arrays(
@@ -34,6 +35,7 @@ final class CudaStep implements Step {
       long positions,
       long slots,
       long logitRows,
+      long begins,
       AttentionKernels.Sequences sequences,
       Map<Integer, Attention> attention) {}
 
@@ -92,6 +94,8 @@ final class CudaStep implements Step {
    */
   static CudaStep send(Batch batch, StepBuffer buffer, @Nullable CudaSampled previous) {
     check(batch, previous);
+    // Of a decode step these are the sequences' numbers too.
+    long starts = buffer.put(batch.queryStart, batch.sequences + 1);
     Arrays arrays =
         new Arrays(
             buffer.put(batch.tokens, batch.tokenCount),
@@ -99,8 +103,9 @@ final class CudaStep implements Step {
             buffer.put(batch.positions, batch.tokenCount),
             buffer.put(batch.slots, batch.tokenCount),
             buffer.put(batch.logitRows, batch.logitCount),
+            starts,
             new AttentionKernels.Sequences(
-                buffer.put(batch.queryStart, batch.sequences + 1),
+                starts,
                 buffer.put(batch.contextLength, batch.sequences),
                 buffer.put(batch.blockTable, Math.multiplyExact(batch.sequences, batch.maxBlocks)),
                 batch.maxBlocks),
@@ -128,6 +133,11 @@ final class CudaStep implements Step {
         throw new IllegalStateException("token " + t + " comes from a step that has no result");
       }
     }
+  }
+
+  /** Whether every sequence has one query token, and wants its logits. */
+  boolean isDecode() {
+    return live == null || live.batch.isDecode();
   }
 
   boolean recorded() {

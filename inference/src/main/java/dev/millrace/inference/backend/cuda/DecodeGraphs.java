@@ -65,7 +65,7 @@ final class DecodeGraphs implements AutoCloseable {
 
   /** Numbers of rows that there are graphs for: few rows more than a step has are computed. */
   static List<Integer> ladder(int most) {
-    List<Integer> ladder = new ArrayList<>(List.of(1, 2, 4));
+    List<Integer> ladder = new ArrayList<>(List.of(1, 2, 3, 4));
     for (int rows = 8; rows <= most; rows += rows < 256 ? 8 : rows < 512 ? 16 : 32) {
       ladder.add(rows);
     }
@@ -151,9 +151,7 @@ final class DecodeGraphs implements AutoCloseable {
   /** Computes a step and draws its tokens; null if it is none that there is a graph for. */
   @Nullable CudaSampled run(Batch batch, @Nullable CudaSampled previous) {
     int rows = batch.sequences;
-    if (batch.tokenCount != rows
-        || batch.logitCount != rows
-        || rows == 0
+    if (!batch.isDecode()
         || graphs.isEmpty()
         || rows > graphs.getLast().rows) {
       return null;

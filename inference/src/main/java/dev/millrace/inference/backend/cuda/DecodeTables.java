@@ -38,6 +38,7 @@ final class DecodeTables {
   private final int positions;
   private final int slots;
   private final int logitRows;
+  private final int begins;
   private final int sequences;
   private final CudaStep.Arrays arrays;
   private final Sheet sheet;
@@ -86,6 +87,7 @@ final class DecodeTables {
     this.positions = take(rows);
     this.slots = take(rows);
     this.logitRows = take(rows);
+    this.begins = take(rows);
     this.plans = new ArrayList<>();
     for (Room most : work) {
       plans.add(
@@ -150,6 +152,7 @@ final class DecodeTables {
         at(positions),
         at(slots),
         at(logitRows),
+        at(begins),
         new AttentionKernels.Sequences(at(sequences), at(sequences + 2), at(sequences + OWN), 1),
         attention);
   }
@@ -187,6 +190,7 @@ final class DecodeTables {
     one(batch.positions, count, positions, 0);
     one(batch.slots, count, slots, -1);
     one(batch.logitRows, count, logitRows, 0);
+    one(sheet.begin, count, begins, 0);
     for (int i = 0; i < made.size(); i++) {
       write(plans.get(i), made.get(i));
     }

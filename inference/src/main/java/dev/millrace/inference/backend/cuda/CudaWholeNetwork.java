@@ -1,0 +1,207 @@
+package dev.millrace.inference.backend.cuda;
+
+import dev.millrace.inference.backend.DeviceException;
+import dev.millrace.inference.backend.Rotary;
+import dev.millrace.inference.backend.Step;
+import dev.millrace.inference.backend.Tensor;
+import dev.millrace.inference.backend.UniformNetwork;
+import dev.millrace.inference.backend.Weight;
+import dev.millrace.inference.backend.WholeNetwork;
+import dev.millrace.inference.checkpoint.Quantization;
+import dev.millrace.kernels.CudaException;
+import dev.millrace.kernels.Stream;
+import dev.millrace.kernels.WholeStepKernels;
+import dev.millrace.kernels.WholeStepKernels.Heads;
+import dev.millrace.kernels.WholeStepKernels.Inputs;
+import dev.millrace.kernels.WholeStepKernels.Layer;
+import dev.millrace.kernels.WholeStepKernels.Matrix;
+import dev.millrace.kernels.WholeStepKernels.Network;
+import java.lang.foreign.Arena;
+import java.util.ArrayList;
+import java.util.List;
+import org.jspecify.annotations.Nullable;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * Decode steps of few rows of one network as one kernel each. What it works in belongs to the
+ * backend's memory and goes with the backend.
+ */
+final class CudaWholeNetwork implements WholeNetwork {
+  private static final Logger LOG = LoggerFactory.getLogger(CudaWholeNetwork.class);
+
+  /** Steps of more rows are faster kernel by kernel, measured on an H200. */
+  static final int MOST_ROWS = 4;
+
+  private final CudaBackend backend;
+  private final WholeStepKernels kernels;
+  private final Stream stream;
+  private final Network network;
+  private final Rotary rotary;
+  private final int mostRows;
+  private final long norm;
+  private final long output;
+  private final long memory;
+  private boolean refused;
+
+  private CudaWholeNetwork(
+      CudaBackend backend,
+      WholeStepKernels kernels,
+      Stream stream,
+      Network network,
+      UniformNetwork of,
+      int mostRows,
+      long memory) {
+    this.backend = backend;
+    this.kernels = kernels;
+    this.stream = stream;
+    this.network = network;
+    this.rotary = of.rotary();
+    this.mostRows = mostRows;
+    this.norm = backend.floats(of.norm()).address();
+    this.output = ((CudaWeight) of.output()).address();
+    this.memory = memory;
+  }
+
+  /** Null where there is no kernel for the network, or no room for what it works in. */
+  static @Nullable CudaWholeNetwork of(
+      CudaBackend backend,
+      GpuMemory memory,
+      WholeStepKernels kernels,
+      Stream stream,
+      UniformNetwork network,
+      CudaKvCache cache) {
+    Network shape = shape(network, cache);
+    if (shape == null) {
+      return null;
+    }
+    int rows = MOST_ROWS;
+    while (rows > 0 && !kernels.takes(shape, rows)) {
+      rows--;
+    }
+    if (rows == 0) {
+      return null;
+    }
+    long bytes = kernels.bytes(shape);
+    long address;
+    try {
+      address = memory.allocate("what steps as one kernel work in", bytes);
+    } catch (DeviceException e) {
+      LOG.warn("Decode steps are no single kernels: {}", e.getMessage());
+      return null;
+    }
+    memory.zero(address, bytes);
+    try (Arena arena = Arena.ofShared()) {
+      memory.upload(address, kernels.table(layers(backend, network, cache), arena));
+    }
+    LOG.info("Decode steps of up to {} sequences are one kernel each", rows);
+    return new CudaWholeNetwork(backend, kernels, stream, shape, network, rows, address);
+  }
+
+  /** What the kernels are told of a network; null if it is not one that they are for. */
+  private static @Nullable Network shape(UniformNetwork network, CudaKvCache cache) {
+    if (network.blocks().isEmpty()
+        || network.rotary().pairs() * 2 != cache.headDim()
+        || ((CudaWeight) network.output()).quantization() != null) {
+      return null;
+    }
+    UniformNetwork.Block first = network.blocks().getFirst();
+    int inner = first.feedForward().gate().rows();
+    int kvHeads = cache.kvHeads(0);
+    boolean fp8 = ((CudaWeight) first.attention().q()).quantization() != null;
+    for (int i = 0; i < network.blocks().size(); i++) {
+      UniformNetwork.Block block = network.blocks().get(i);
+      if (cache.kvHeads(i) != kvHeads || block.feedForward().gate().rows() != inner) {
+        return null;
+      }
+      for (List<Weight> readers : readers(block)) {
+        Quantization shared = ((CudaWeight) readers.getFirst()).quantization();
+        for (Weight reader : readers) {
+          Quantization own = ((CudaWeight) reader).quantization();
+          if ((own != null) != fp8
+              || own != null && shared != null && own.inputScale() != shared.inputScale()) {
+            return null;
+          }
+        }
+      }
+    }
+    return new Network(
+        network.blocks().size(),
+        network.output().columns(),
+        inner,
+        new Heads(network.heads(), kvHeads, cache.headDim()),
+        network.output().rows(),
+        network.epsilon(),
+        fp8,
+        cache.numberBytes() == Byte.BYTES);
+  }
+
+  /** The matrices of a block, by the input that they read. */
+  private static List<List<Weight>> readers(UniformNetwork.Block block) {
+    UniformNetwork.Attention a = block.attention();
+    UniformNetwork.FeedForward f = block.feedForward();
+    return List.of(
+        List.of(a.q(), a.k(), a.v()), List.of(a.o()), List.of(f.gate(), f.up()), List.of(f.down()));
+  }
+
+  private static List<Layer> layers(
+      CudaBackend backend, UniformNetwork network, CudaKvCache cache) {
+    List<Layer> layers = new ArrayList<>();
+    for (int i = 0; i < network.blocks().size(); i++) {
+      UniformNetwork.Attention a = network.blocks().get(i).attention();
+      UniformNetwork.FeedForward f = network.blocks().get(i).feedForward();
+      layers.add(
+          new Layer(
+              backend.floats(a.norm()).address(),
+              matrix(a.q()),
+              matrix(a.k()),
+              matrix(a.v()),
+              matrix(a.o()),
+              backend.floats(f.norm()).address(),
+              matrix(f.gate()),
+              matrix(f.up()),
+              matrix(f.down()),
+              cache.layer(i, network.heads())));
+    }
+    return layers;
+  }
+
+  private static Matrix matrix(Weight weight) {
+    CudaWeight w = (CudaWeight) weight;
+    Quantization q = w.quantization();
+    return q == null
+        ? new Matrix(w.address(), 1, 0)
+        : new Matrix(w.address(), q.scale(), q.inputScale());
+  }
+
+  @Override
+  public boolean run(Step step, Tensor state, Tensor logits) {
+    CudaStep s = (CudaStep) step;
+    if (refused || !s.isDecode() || s.tokens() > mostRows) {
+      return false;
+    }
+    CudaBackend.Angles angles = backend.angles(s, rotary);
+    Inputs inputs =
+        new Inputs(
+            s.tokens(),
+            angles.cos(),
+            angles.sin(),
+            s.arrays.slots(),
+            s.arrays.begins(),
+            s.arrays.sequences(),
+            backend.contiguous(state).address(),
+            backend.floats(logits).address());
+    try {
+      kernels.launch(network, memory, norm, output, inputs, stream);
+    } catch (CudaException e) {
+      if (e.sticky()) {
+        throw e;
+      }
+      // It may be that not all of the GPU is this process's.
+      LOG.warn("The driver does not run a step as one kernel: layer by layer from here on", e);
+      refused = true;
+      return false;
+    }
+    return true;
+  }
+}
