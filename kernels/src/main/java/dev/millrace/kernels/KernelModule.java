@@ -66,7 +66,8 @@ final class KernelModule implements AutoCloseable {
     long handle = driver.function(name, module, function);
     // Code of older architectures, which newer GPUs take too, does not wait.
     boolean waits = driver.architecture(function, handle) >= OVERLAPPING_ARCHITECTURE;
-    return new Kernel(driver, function, handle, waits ? new LaunchConfig(LaunchConfig.Way.OVERLAPPING) : null);
+    return new Kernel(
+        driver, function, handle, waits ? new LaunchConfig(LaunchConfig.Way.OVERLAPPING) : null);
   }
 
   /** A kernel that the code for some cards has; null where this card's has not. */

@@ -17,6 +17,9 @@ public final class WholeStepKernels implements AutoCloseable {
   /** Most rows of a step. */
   public static final int MOST_ROWS = 8;
 
+  /** The first chips that have copies in bulk. */
+  public static final int CAPABILITY = 90;
+
   // As in step.cuh.
   private static final int CREW_WARPS = 8;
   private static final int THREADS = (CREW_WARPS + 3 + 1) * 32;
@@ -123,13 +126,7 @@ public final class WholeStepKernels implements AutoCloseable {
 
   /** Where things are in the memory of {@link #bytes}. */
   private record Room(
-      long queries,
-      long attended,
-      long gated,
-      long partial,
-      long largest,
-      long counts,
-      long end) {
+      long queries, long attended, long gated, long partial, long largest, long counts, long end) {
     static Room of(Network n, int multiprocessors) {
       Heads heads = n.heads;
       long queries = aligned((long) n.layers * LAYER_BYTES);
@@ -141,8 +138,7 @@ public final class WholeStepKernels implements AutoCloseable {
       long largest =
           partial + aligned(pieces * heads.group() * (heads.dim + 1) * (long) Float.BYTES);
       long counts = largest + aligned(2 * 2 * MOST_ROWS * Float.BYTES);
-      long end =
-          counts + aligned((2 + (long) MOST_ROWS * heads.kv + n.layers + 1) * Integer.BYTES);
+      long end = counts + aligned((2 + (long) MOST_ROWS * heads.kv + n.layers + 1) * Integer.BYTES);
       return new Room(queries, attended, gated, partial, largest, counts, end);
     }
 
@@ -189,8 +185,7 @@ public final class WholeStepKernels implements AutoCloseable {
   private KernelModule.@Nullable Kernel kernel(Network n) {
     String name =
         "whole_step_%s_%s_%d"
-            .formatted(
-                n.fp8Weights ? "fp8" : "bf16", n.fp8Cache ? "fp8" : "bf16", n.heads.dim);
+            .formatted(n.fp8Weights ? "fp8" : "bf16", n.fp8Cache ? "fp8" : "bf16", n.heads.dim);
     KernelModule.Kernel kernel = kernels.get(name);
     if (kernel == null) {
       kernel = module.findTogether(name);
@@ -258,8 +253,7 @@ public final class WholeStepKernels implements AutoCloseable {
    * @param norm float [hidden], before the output matrix
    * @param output bfloat16 [vocab][hidden], contiguous
    */
-  public void launch(
-      Network n, long memory, long norm, long output, Inputs inputs, Stream stream) {
+  public void launch(Network n, long memory, long norm, long output, Inputs inputs, Stream stream) {
     KernelModule.Kernel kernel = kernel(n);
     Shared shared = shared(n, inputs.rows, multiprocessors, sharedBytes);
     if (kernel == null || shared == null) {

@@ -67,8 +67,10 @@ record LlamaWeights(Weight embedding, List<Block> blocks, Tensor norm, Weight ou
   @Nullable UniformNetwork uniform(ModelConfig config, Rotary rotary) {
     List<UniformNetwork.Block> uniform = new ArrayList<>();
     for (Block block : blocks) {
-      if (!(block.attention instanceof Heads(Tensor norm, Layer q, Layer k, Layer v, Layer o, KvScale unused)
-              && block.feedForward instanceof SwiGlu(Tensor feedNorm, Layer gate, Layer up, Layer down))
+      if (!(block.attention
+                  instanceof Heads(Tensor norm, Layer q, Layer k, Layer v, Layer o, KvScale unused)
+              && block.feedForward
+                  instanceof SwiGlu(Tensor feedNorm, Layer gate, Layer up, Layer down))
           || Stream.of(q, k, v, o, gate, up, down).anyMatch(layer -> layer.bias != null)) {
         return null;
       }

@@ -169,7 +169,9 @@ public final class CudaBackend implements Backend {
               : own(new FewRowsKernels(multiprocessors));
       this.fp8 = own(new CudaFp8(memory, products, fewRows, stream, device.capability()));
       this.wholeSteps =
-          invariant || !device.launchesTogether()
+          invariant
+                  || device.capability() < WholeStepKernels.CAPABILITY
+                  || !device.launchesTogether()
               ? null
               : own(new WholeStepKernels(multiprocessors, device.sharedBytes()));
       this.cos = new Scratch(memory, "the cosines of a step");

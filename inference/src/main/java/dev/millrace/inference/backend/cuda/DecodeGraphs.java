@@ -151,9 +151,7 @@ final class DecodeGraphs implements AutoCloseable {
   /** Computes a step and draws its tokens; null if it is none that there is a graph for. */
   @Nullable CudaSampled run(Batch batch, @Nullable CudaSampled previous) {
     int rows = batch.sequences;
-    if (!batch.isDecode()
-        || graphs.isEmpty()
-        || rows > graphs.getLast().rows) {
+    if (!batch.isDecode() || graphs.isEmpty() || rows > graphs.getLast().rows) {
       return null;
     }
     if (backend.freed() != freed) {
