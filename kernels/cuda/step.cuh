@@ -70,6 +70,8 @@ struct Step {
   float epsilon;
 };
 
+static_assert(sizeof(Layer) == 144 && sizeof(Step) == 184, "as the launcher writes them");
+
 enum Product { QKV, O, GATE_UP, DOWN, LOGITS };
 
 // The queue of weights and the block's other memory.

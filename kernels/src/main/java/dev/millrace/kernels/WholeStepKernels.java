@@ -227,7 +227,7 @@ public final class WholeStepKernels implements AutoCloseable {
   }
 
   /** What belongs at the beginning of that memory. */
-  public MemorySegment table(List<Layer> layers, Arena arena) {
+  public static MemorySegment table(List<Layer> layers, Arena arena) {
     MemorySegment table = arena.allocate((long) layers.size() * LAYER_BYTES, Long.BYTES);
     for (int i = 0; i < layers.size(); i++) {
       Layer l = layers.get(i);

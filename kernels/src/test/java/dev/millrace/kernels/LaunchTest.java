@@ -5,10 +5,13 @@ import static org.assertj.core.api.Assertions.assertThatCode;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
+import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.file.Path;
+import java.util.List;
+import java.util.Objects;
 import jcuda.driver.CUresult;
 import org.junit.jupiter.api.Test;
 
@@ -81,6 +84,63 @@ class LaunchTest {
   @Test
   void shouldQueueWeightsInMostOfAHopperGpusSharedMemory() {
     assertThat(FewRowsKernels.sharedBytes()).isBetween(114 << 10, 227 << 10);
+  }
+
+  @Test
+  void shouldQueueWeightsOfWholeStepsBesideTheirInputs() {
+    WholeStepKernels.Network network = network(4096, 14_336);
+    for (int rows = 1; rows <= WholeStepKernels.MOST_ROWS; rows++) {
+      WholeStepKernels.Shared shared = shared(network, rows, 227 << 10);
+      assertThat(shared.bytes()).isLessThanOrEqualTo(227 << 10);
+      assertThat(shared.slots()).isGreaterThanOrEqualTo(3);
+      // A row of the hidden state is never in segments, and segments are whole chunks.
+      assertThat(shared.stride()).isGreaterThanOrEqualTo(2 * 4096 + 64);
+      assertThat((shared.stride() - 64) % 2048).isZero();
+    }
+    assertThat(shared(network, 1, 227 << 10).stride()).isEqualTo(2 * 14_336 + 64);
+    assertThat(WholeStepKernels.shared(network, 1, 132, 99 << 10)).isNull();
+    // Units of a product in segments are held by each block, which has room for few.
+    assertThat(WholeStepKernels.shared(network(4096, 65_536), 1, 132, 227 << 10)).isNotNull();
+    assertThat(WholeStepKernels.shared(network(4096, 65_536), 1, 16, 227 << 10)).isNull();
+  }
+
+  private static WholeStepKernels.Network network(int hidden, int inner) {
+    return new WholeStepKernels.Network(
+        32, hidden, inner, new WholeStepKernels.Heads(32, 8, 128), 128_256, 1e-5f, true, true);
+  }
+
+  private static WholeStepKernels.Shared shared(
+      WholeStepKernels.Network network, int rows, int bytes) {
+    return Objects.requireNonNull(WholeStepKernels.shared(network, rows, 132, bytes));
+  }
+
+  @Test
+  void shouldWriteALayerAsTheKernelReadsIt() {
+    WholeStepKernels.Matrix[] m = new WholeStepKernels.Matrix[7];
+    for (int i = 0; i < m.length; i++) {
+      m[i] = new WholeStepKernels.Matrix(100 + i, i + 0.5f, i + 0.25f);
+    }
+    AttentionKernels.Layer cache =
+        new AttentionKernels.Layer(7, 8, 4, 2, 64, new AttentionKernels.Scales(0.125f, 0.0625f));
+    WholeStepKernels.Layer layer =
+        new WholeStepKernels.Layer(5, m[0], m[1], m[2], m[3], 6, m[4], m[5], m[6], cache);
+    try (Arena arena = Arena.ofConfined()) {
+      ByteBuffer in =
+          WholeStepKernels.table(List.of(layer, layer), arena)
+              .asByteBuffer()
+              .order(ByteOrder.nativeOrder())
+              .position(144);
+      for (long address : new long[] {100, 101, 102, 103, 104, 105, 106, 5, 6, 7, 8}) {
+        assertThat(in.getLong()).isEqualTo(address);
+      }
+      for (int i = 0; i < m.length; i++) {
+        assertThat(in.getFloat()).isEqualTo(i + 0.5f);
+      }
+      for (float rest : new float[] {0.25f, 3.25f, 4.25f, 6.25f, 0.125f, 0.0625f, 0}) {
+        assertThat(in.getFloat()).isEqualTo(rest);
+      }
+      assertThat(in.hasRemaining()).isFalse();
+    }
   }
 
   @Test

@@ -92,7 +92,7 @@ final class CudaWholeNetwork implements WholeNetwork {
     }
     memory.zero(address, bytes);
     try (Arena arena = Arena.ofShared()) {
-      memory.upload(address, kernels.table(layers(backend, network, cache), arena));
+      memory.upload(address, WholeStepKernels.table(layers(backend, network, cache), arena));
     }
     LOG.info("Decode steps of up to {} sequences are one kernel each", rows);
     return new CudaWholeNetwork(backend, kernels, stream, shape, network, rows, address);
