@@ -190,7 +190,9 @@ final class DecodeTables {
     one(batch.positions, count, positions, 0);
     one(batch.slots, count, slots, -1);
     one(batch.logitRows, count, logitRows, 0);
-    one(sheet.begin, count, begins, 0);
+    for (int s = 0; s < rows; s++) {
+      sheet.numbers[begins + s] = sheet.sequences.begin(s < count ? s : 0);
+    }
     for (int i = 0; i < made.size(); i++) {
       write(plans.get(i), made.get(i));
     }
