@@ -4,16 +4,18 @@
 #include "block.cuh"
 #include "bulk.cuh"
 #include "element.cuh"
+#include "mma.cuh"
 
 #ifdef BULK_COPIES
 
 // The launcher knows these numbers too.
 constexpr int CREW_WARPS = 8;
 constexpr int CREW = CREW_WARPS * WARP;
-constexpr int STORE_WARPS = 3;
+constexpr int STORE_WARPS = 2;
 constexpr int STORERS = STORE_WARPS * WARP;
 constexpr int WORKERS = CREW + STORERS;
-constexpr int THREADS = WORKERS + WARP;
+constexpr int ASK_WARPS = 2; // a stripe each: asking for a row takes some 75 clocks
+constexpr int THREADS = WORKERS + ASK_WARPS * WARP;
 constexpr int MOST_ROWS = 8;
 constexpr int STRIPE = 8;
 constexpr int UNIT = 2 * STRIPE;
@@ -27,10 +29,13 @@ constexpr int SLOT = UNIT * ROW_BYTES;
 constexpr int SUMS = UNIT + 4; // of a row of x, so far apart that a warp's meet no bank twice
 constexpr int BLOCK_TOKENS = 16;
 constexpr int LEAST_STRETCH = 256; // tokens of a piece of attention
+constexpr int MOST_WHOLE = 768;    // of a context that is not cut: putting pieces together takes longer
 constexpr int MOST_SLOTS = 16;
 // Slots of the queue that are on their way at once: what is asked for beyond that comes no earlier, but
-// queues up before everything else that the multiprocessor asks for.
+// queues up before everything else that the multiprocessor asks for. Between products, where all wait
+// for small things that other blocks left, the queue has time to fill with fewer.
 constexpr int IN_FLIGHT = 2;
+constexpr int IN_FLIGHT_BETWEEN = 1;
 constexpr int SUM_BUFFERS = 3;
 constexpr int MOST_HELD = 8;       // units of a product in segments
 
@@ -63,8 +68,7 @@ struct Step {
   float *logits;  // [rows][vocab]
   float *partial; // [pieces][group][headDim], then [pieces][group] logarithms of sums
   float *largest; // [2 layers][2][MOST_ROWS]: of attended and gated
-  unsigned *counts; // zeros: of the grid, of those that are done, then of pieces [MOST_ROWS][kv heads],
-                    // then of units that were drawn, [layers] of gates and 1 of logits
+  unsigned *counts; // zeros: of the grid, of those that are done, then of pieces [MOST_ROWS][kv heads]
   int layer_count, rows, hidden, inner, heads, kv_heads, vocab, max_blocks;
   int x_stride, slots_of_queue;
   float epsilon;
@@ -82,6 +86,7 @@ struct Block {
   int *tags, *sum_tags;    // what is in a slot of the queue, and in sums
   Layer *layers;
   char *x;           // [rows][x_stride], numbers of two bytes
+  float *norm;       // [hidden]: what the next norm multiplies by
   float *sums;       // [SUM_BUFFERS][CREW_WARPS][rows][SUMS]
   float *held;       // [MOST_HELD][rows * UNIT]
   float *tops;       // [rows * UNIT]
@@ -89,8 +94,14 @@ struct Block {
   float *row_scales; // [MOST_ROWS]
   int *pieces;       // [MOST_ROWS + 1]: attention's, of the rows before; their length; a flag
   int *contexts;     // [MOST_ROWS]: how long, 0 of a row that is no token
+  int *in_flight;    // how many slots of the queue may be
   int *begins;       // [MOST_ROWS]: as in Step
+  int *slots;        // [MOST_ROWS]: as in Step
+  size_t *ahead;     // [2][CREW_WARPS]: see Ahead
 };
+
+// a / b to two units of the last place.
+__device__ __forceinline__ float quotient(float a, float b) { return __fdividef(a, b); }
 
 __device__ __forceinline__ void crew_barrier() { part_barrier<1, CREW>(); }
 __device__ __forceinline__ void storers_barrier() { part_barrier<2, STORERS>(); }
@@ -102,6 +113,7 @@ __device__ __forceinline__ void await_grid(const Step &s, unsigned &barriers) {
   if (threadIdx.x == 0) {
     await_count(s.counts, barriers * gridDim.x);
   }
+  await_copies<0>(); // of ask_for_weight
   workers_barrier();
 }
 

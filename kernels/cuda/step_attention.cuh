@@ -215,15 +215,19 @@ struct Pieces {
 
   // By one thread.
   __device__ static void plan(const Step &s, const Block &b) {
-    long long tokens = 0;
+    unsigned tokens = 0;
+    int longest = 0;
     for (int r = 0; r < s.rows; r++) {
       b.begins[r] = s.begin[r];
-      b.contexts[r] = s.slots[r] < 0 ? 0 : s.context_length[s.begin[r]];
+      b.slots[r] = s.slots[r];
+      b.contexts[r] = b.slots[r] < 0 ? 0 : s.context_length[s.begin[r]];
       tokens += b.contexts[r];
+      longest = max(longest, b.contexts[r]);
     }
-    long long each = (tokens * s.kv_heads + gridDim.x - 1) / gridDim.x;
+    unsigned each = (tokens * s.kv_heads + gridDim.x - 1) / gridDim.x;
     each = (each + LEAST_STRETCH - 1) / LEAST_STRETCH * LEAST_STRETCH;
-    int stretch = static_cast<int>(max(each, static_cast<long long>(LEAST_STRETCH)));
+    int stretch = longest <= MOST_WHOLE ? MOST_WHOLE
+                                        : static_cast<int>(max(each, static_cast<unsigned>(LEAST_STRETCH)));
     b.pieces[0] = 0;
     for (int r = 0; r < s.rows; r++) {
       b.pieces[r + 1] = b.pieces[r] + (b.contexts[r] + stretch - 1) / stretch * s.kv_heads;
@@ -259,21 +263,26 @@ struct Piece {
 // What a warp knows of its block's first piece before queries are there: it is the same in all layers.
 template <typename K, int D>
 struct Ahead {
-  bool any = false;
-  size_t blocks[2]; // its first two
+  static constexpr size_t NONE = ~static_cast<size_t>(0);
+  size_t *blocks; // its first two, and those of the other warps
 
   __device__ __forceinline__ Ahead(const Step &s, const Block &b) {
     Pieces pieces = Pieces::of(s, b);
-    if (static_cast<int>(blockIdx.x) < pieces.all) {
-      any = true;
-      Piece<K, D> piece(s, b, pieces, blockIdx.x);
-#pragma unroll
-      for (int i = 0; i < 2; i++) {
-        int at = piece.from + (threadIdx.x / WARP + i * CREW_WARPS) * BLOCK_TOKENS;
-        blocks[i] = at < piece.to ? piece.block_at(s, at) : ~static_cast<size_t>(0);
+    blocks = b.ahead + threadIdx.x / WARP;
+    int lane = threadIdx.x % WARP;
+    if (lane < 2) {
+      size_t block = NONE;
+      if (static_cast<int>(blockIdx.x) < pieces.all) {
+        Piece<K, D> piece(s, b, pieces, blockIdx.x);
+        int at = piece.from + (threadIdx.x / WARP + lane * CREW_WARPS) * BLOCK_TOKENS;
+        block = at < piece.to ? piece.block_at(s, at) : NONE;
       }
+      blocks[lane * CREW_WARPS] = block;
     }
+    __syncwarp();
   }
+
+  __device__ __forceinline__ size_t block(int i) const { return blocks[i * CREW_WARPS]; }
 
   // Asks for what earlier steps left there.
   __device__ __forceinline__ void ask(const Layer &layer) const {
@@ -281,27 +290,40 @@ struct Ahead {
     int lane = threadIdx.x % WARP * LINE;
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-      if (any && blocks[i] != ~static_cast<size_t>(0)) {
+      if (block(i) != NONE) {
         for (int at = lane; at < BLOCK_TOKENS * D * static_cast<int>(sizeof(K)); at += WARP * LINE) {
-          ask_into_l2(reinterpret_cast<const char *>(static_cast<const K *>(layer.keys) + blocks[i]) +
+          ask_into_l2(reinterpret_cast<const char *>(static_cast<const K *>(layer.keys) + block(i)) +
                       at);
           ask_into_l2(
-              reinterpret_cast<const char *>(static_cast<const K *>(layer.values) + blocks[i]) + at);
+              reinterpret_cast<const char *>(static_cast<const K *>(layer.values) + block(i)) + at);
         }
       }
     }
   }
 };
 
-// Leaves a number of what is attended, and its row's largest.
-__device__ __forceinline__ void leave_attended(const Step &s, int row, int at, float v, bool there,
-                                               float *largest) {
-  bf16 rounded = __float2bfloat16_rn(v);
-  if (there) {
-    s.attended[at] = rounded;
+// A warp's first tile of its block's first piece, asked for before queries are there. Where this step's
+// token goes into that tile, it has to be asked for again.
+template <typename K, int D>
+struct EarlyTile {
+  typename Share<K, D>::Tile tile;
+
+  __device__ __forceinline__ EarlyTile(const Layer &layer, const Block &b, const Ahead<K, D> &ahead) {
+    if (ahead.block(0) != Ahead<K, D>::NONE) {
+      tile.take_keys(static_cast<const K *>(layer.keys) + ahead.block(0));
+      tile.take_values(static_cast<const K *>(layer.values) + ahead.block(0), BLOCK_TOKENS);
+    }
   }
+};
+
+// Leaves two numbers of what is attended, and their row's largest.
+__device__ __forceinline__ void leave_attended(const Step &s, int row, int at, float2 v,
+                                               float *largest) {
+  __nv_bfloat162 rounded = __floats2bfloat162_rn(v.x, v.y);
+  *reinterpret_cast<__nv_bfloat162 *>(s.attended + at) = rounded;
   if (largest != nullptr) {
-    float top = warp_reduce(there ? fabsf(__bfloat162float(rounded)) : 0.0f,
+    float2 two = __bfloat1622float2(rounded);
+    float top = warp_reduce(fmaxf(fabsf(two.x), fabsf(two.y)),
                             [](float a, float c) { return fmaxf(a, c); });
     if (threadIdx.x % WARP == 0) {
       raise_maximum(largest + row, top);
@@ -312,7 +334,8 @@ __device__ __forceinline__ void leave_attended(const Step &s, int row, int at, f
 // memory: [CREW_WARPS][group][D] in the place of x, then sums and largest, each [CREW_WARPS][group].
 template <typename K, int D>
 __device__ __forceinline__ void attend_all(const Step &s, const Block &b, const Layer &layer,
-                                           const Ahead<K, D> &ahead, float *largest) {
+                                           const Ahead<K, D> &ahead, const EarlyTile<K, D> &early,
+                                           float *largest) {
   int warp = threadIdx.x / WARP;
   int g = threadIdx.x % WARP / 4;
   int group = s.heads / s.kv_heads;
@@ -324,6 +347,7 @@ __device__ __forceinline__ void attend_all(const Step &s, const Block &b, const 
   float *tops = sums + CREW_WARPS * group;
   Pieces pieces = Pieces::of(s, b);
   for (int i = blockIdx.x; i < pieces.all; i += gridDim.x) {
+    bool first_piece = i == static_cast<int>(blockIdx.x);
     Piece<K, D> piece(s, b, pieces, i);
     int width = s.heads * D;
     int first = piece.row * width + piece.head * group * D;
@@ -334,15 +358,16 @@ __device__ __forceinline__ void attend_all(const Step &s, const Block &b, const 
       const K *keys = static_cast<const K *>(layer.keys);
       const K *values = static_cast<const K *>(layer.values);
       constexpr int STEP = CREW_WARPS * BLOCK_TOKENS;
-      bool first_piece = i == static_cast<int>(blockIdx.x);
       auto block_at = [&](int at, int n) {
-        return first_piece && n < 2 ? ahead.blocks[n] : piece.block_at(s, at);
+        return first_piece && n < 2 ? ahead.block(n) : piece.block_at(s, at);
       };
       int at = piece.from + warp * BLOCK_TOKENS;
-      typename Share<K, D>::Tile tile;
-      size_t block = block_at(at, 0);
-      tile.take_keys(keys + block);
-      tile.take_values(values + block, piece.to - at);
+      typename Share<K, D>::Tile tile = early.tile;
+      if (!first_piece || at + BLOCK_TOKENS >= b.contexts[piece.row]) {
+        size_t block = block_at(at, 0);
+        tile.take_keys(keys + block);
+        tile.take_values(values + block, piece.to - at);
+      }
       share.begin(g < group ? s.queries + first + g * D : nullptr);
       for (int n = 1; at < piece.to; at += STEP, n++) {
         bool more = at + STEP < piece.to;
@@ -368,8 +393,9 @@ __device__ __forceinline__ void attend_all(const Step &s, const Block &b, const 
     int count = group * D;
     float *partial = s.partial + static_cast<size_t>(i) * count;
     float *weights = s.partial + static_cast<size_t>(pieces.all) * count;
-    for (int j = threadIdx.x; j < (count + WARP - 1) / WARP * WARP; j += CREW) {
-      int head = min(j, count - 1) / D;
+    // Two numbers a thread, of whole warps.
+    for (int j = 2 * threadIdx.x; j < count; j += 2 * CREW) {
+      int head = j / D;
       float factors[CREW_WARPS];
       float top = -INFINITY;
 #pragma unroll
@@ -377,20 +403,25 @@ __device__ __forceinline__ void attend_all(const Step &s, const Block &b, const 
         factors[w] = w < warps ? tops[w * group + head] : -INFINITY;
         top = fmaxf(top, factors[w]);
       }
-      float sum = 0.0f, value = 0.0f;
+      float sum = 0.0f;
+      float2 value = make_float2(0.0f, 0.0f);
 #pragma unroll
       for (int w = 0; w < CREW_WARPS; w++) {
         if (w < warps) {
           float factor = power_of_two(factors[w] - top);
+          float2 share = *reinterpret_cast<const float2 *>(shares + w * count + j);
           sum += sums[w * group + head] * factor;
-          value += shares[w * count + min(j, count - 1)] * factor;
+          value.x += share.x * factor;
+          value.y += share.y * factor;
         }
       }
-      value *= value_scale / sum;
+      float last = quotient(value_scale, sum);
+      value.x *= last;
+      value.y *= last;
       if (whole) {
-        leave_attended(s, piece.row, first + j, value, j < count, largest);
-      } else if (j < count) {
-        partial[j] = value;
+        leave_attended(s, piece.row, first + j, value, largest);
+      } else {
+        *reinterpret_cast<float2 *>(partial + j) = value;
         if (j % D == 0) {
           weights[i * group + head] = top + log2f(sum);
         }
@@ -409,20 +440,24 @@ __device__ __forceinline__ void attend_all(const Step &s, const Block &b, const 
     crew_barrier();
     if (b.pieces[MOST_ROWS + 2]) {
       int one = pieces.before[piece.row] + piece.head;
-      for (int j = threadIdx.x; j < (count + WARP - 1) / WARP * WARP; j += CREW) {
-        int head = min(j, count - 1) / D;
+      for (int j = 2 * threadIdx.x; j < count; j += 2 * CREW) {
+        int head = j / D;
         float top = -INFINITY;
         for (int n = 0; n < piece.parts; n++) {
           top = fmaxf(top, fresh(weights + (one + n * s.kv_heads) * group + head));
         }
-        float sum = 0.0f, value = 0.0f;
+        float sum = 0.0f;
+        float2 value = make_float2(0.0f, 0.0f);
         for (int n = 0; n < piece.parts; n++) {
           size_t at = one + n * s.kv_heads;
           float factor = exp2f(fresh(weights + at * group + head) - top);
+          float2 share = fresh(reinterpret_cast<const float2 *>(s.partial + at * count + j));
           sum += factor;
-          value += factor * fresh(s.partial + at * count + min(j, count - 1));
+          value.x += factor * share.x;
+          value.y += factor * share.y;
         }
-        leave_attended(s, piece.row, first + j, value / sum, j < count, largest);
+        float last = quotient(1.0f, sum);
+        leave_attended(s, piece.row, first + j, make_float2(value.x * last, value.y * last), largest);
       }
       if (threadIdx.x == 0) {
         *count_of = 0;

@@ -65,7 +65,7 @@ struct Turn {
   int slot = 0;
   uint32_t parity = 0;
   int dealt = 0;
-  int issued = 0, behind = 0; // the slot that was asked for IN_FLIGHT before
+  int issued = 0, arrived = 0, behind = 0; // slots, and the one that comes next
   uint32_t behind_parity = 0;
   __device__ __forceinline__ void next_slot(int slots) {
     if (++slot == slots) {
@@ -77,49 +77,36 @@ struct Turn {
     int grid = gridDim.x;
     return (static_cast<int>(blockIdx.x) + grid - dealt) % grid;
   }
-  __device__ __forceinline__ void deal(Product p, int units) {
-    if (!drawn(p)) {
-      dealt = (dealt + units) % gridDim.x;
-    }
+  __device__ __forceinline__ void deal(int units) {
+    dealt = (dealt + units) % gridDim.x;
   }
-
-  // Where units are many, a block draws the next one when it asks for one's weights: not all get them
-  // equally fast.
-  static __device__ __forceinline__ bool drawn(Product p) { return p == GATE_UP || p == LOGITS; }
 };
 
 // A unit, and whether another one of the product follows.
 __device__ __forceinline__ int tag_of(int unit, bool more) { return 2 * unit + more; }
 
-// The warp that asks for weights: all of a step's, in the order in which the crew takes them.
+// A warp that asks for weights: a stripe of all units of a step, in the order in which the crew takes
+// them.
 template <typename W, int D>
 __device__ __forceinline__ void ask(const Step &s, const Block &b, Turn &turn, int l, Product p) {
   const Layer &layer = b.layers[min(l, s.layer_count - 1)];
-  unsigned *drawn = s.counts + 2 + MOST_ROWS * s.kv_heads + l;
   int lane = threadIdx.x % WARP;
+  int stripe = (threadIdx.x - WORKERS) / WARP;
   int units = units_of(s, p, D);
-  int grid = gridDim.x;
   int bytes = inputs_of(s, p, D) * static_cast<int>(sizeof(W));
   int segment = segment_of<W>(s, bytes);
   for (int from = 0; from < bytes; from += segment) {
     int end = min(bytes, from + segment);
-    // Where units are drawn that is done two ahead, so that nobody waits for the count; by blocks that
-    // have a unit alone, for who has none may be later than the end, which sets the count to zero.
-    auto after = [&](int unit) {
-      if (!turn.drawn(p)) {
-        return unit + grid;
-      }
-      return lane == 0 ? grid + static_cast<int>(atomicAdd(drawn, 1u)) : 0;
-    };
-    int next = turn.first() < units ? after(turn.first()) : units;
-    for (int unit = turn.first(), then; unit < units; unit = __shfl_sync(ALL, next, 0), next = then) {
-      then = after(next);
-      const char *row = lane < UNIT ? weight_row<D>(s, layer, p, unit, lane, bytes) : nullptr;
+    for (int unit = turn.first(); unit < units; unit += gridDim.x) {
+      const char *row =
+          lane < STRIPE ? weight_row<D>(s, layer, p, unit, stripe * STRIPE + lane, bytes) : nullptr;
+      bool more = unit + static_cast<int>(gridDim.x) < units;
       for (int at = from; at < end; at += CHUNK) {
         int count = min(CHUNK, end - at);
         await(b.empty + turn.slot, turn.parity ^ 1);
-        if (turn.issued >= IN_FLIGHT) {
+        while (turn.issued - turn.arrived >= *static_cast<volatile int *>(b.in_flight)) {
           await(b.full + turn.behind, turn.behind_parity);
+          turn.arrived++;
           if (++turn.behind == s.slots_of_queue) {
             turn.behind = 0;
             turn.behind_parity ^= 1;
@@ -128,18 +115,21 @@ __device__ __forceinline__ void ask(const Step &s, const Block &b, Turn &turn, i
         turn.issued++;
         Gate *full = b.full + turn.slot;
         if (lane == 0) {
-          b.tags[turn.slot] = tag_of(unit, at + CHUNK < end || next < units);
-          arrive_expecting(full, UNIT * count);
+          if (stripe == 0) {
+            b.tags[turn.slot] = tag_of(unit, more);
+          }
+          arrive_expecting(full, STRIPE * count);
         }
         __syncwarp();
-        if (lane < UNIT) {
-          copy_bulk(b.queue + turn.slot * SLOT + lane * ROW_BYTES, row + at, count, full);
+        if (lane < STRIPE) {
+          copy_bulk(b.queue + turn.slot * SLOT + (stripe * STRIPE + lane) * ROW_BYTES, row + at, count,
+                    full);
         }
         turn.next_slot(s.slots_of_queue);
       }
     }
   }
-  turn.deal(p, units);
+  turn.deal(units);
 }
 
 __device__ __forceinline__ uint32_t word(const uint4 &part, int j) {
@@ -154,30 +144,27 @@ struct Parts {
   uint4 low, high, x[X];
 };
 
-// c += weight * x, four numbers of each row at a time: one part's products wait for each other, so
-// those of several are called in turn. Numbers of e4m3 become IEEE halves, which hold all of them.
-__device__ __forceinline__ void multiply(float (&c)[4], const Parts<e4m3> &p, int j) {
-  uint32_t a[4];
-  widen(word(p.low, j), a[0], a[2]);
-  widen(word(p.high, j), a[1], a[3]);
-  mma_half(c, a, word(p.x[j / 2], j % 2 * 2), word(p.x[j / 2], j % 2 * 2 + 1));
-}
-
-__device__ __forceinline__ void multiply(float (&c)[4], const Parts<bf16> &p, int j) {
-  if (j % 2 == 0) {
-    uint32_t a[4] = {word(p.low, j), word(p.high, j), word(p.low, j + 1), word(p.high, j + 1)};
-    mma(c, a, word(p.x[0], j), word(p.x[0], j + 1));
+// c += weight * x of one part, c's four by turns: one product waits for the one before it of its own.
+// Numbers of e4m3 become IEEE halves, which hold all of them; all of a part's before the first product,
+// so that none waits for the registers of another.
+__device__ __forceinline__ void multiply(float (&c)[4][4], const Parts<e4m3> &p) {
+  uint32_t a[4][4];
+#pragma unroll
+  for (int j = 0; j < 4; j++) {
+    widen(word(p.low, j), a[j][0], a[j][2]);
+    widen(word(p.high, j), a[j][1], a[j][3]);
+  }
+#pragma unroll
+  for (int j = 0; j < 4; j++) {
+    mma_half(c[j], a[j], word(p.x[j / 2], j % 2 * 2), word(p.x[j / 2], j % 2 * 2 + 1));
   }
 }
 
-// Two parts.
-template <typename W>
-__device__ __forceinline__ void multiply(float (&c)[4][4], const Parts<W> &p, const Parts<W> &q) {
+__device__ __forceinline__ void multiply(float (&c)[4][4], const Parts<bf16> &p) {
 #pragma unroll
-  for (int j = 0; j < 4; j++) {
-    int k = sizeof(W) == 1 ? j % 2 : j / 2;
-    multiply(c[k], p, j);
-    multiply(c[2 + k], q, j);
+  for (int j = 0; j < 4; j += 2) {
+    uint32_t a[4] = {word(p.low, j), word(p.high, j), word(p.low, j + 1), word(p.high, j + 1)};
+    mma(c[j], a, word(p.x[0], j), word(p.x[0], j + 1));
   }
 }
 
@@ -203,70 +190,62 @@ __device__ __forceinline__ void multiply_all(const Step &s, const Block &b, Turn
   int bytes = inputs_of(s, p, D) * static_cast<int>(sizeof(W));
   int segment = segment_of<W>(s, bytes);
   int column = warp * STRETCH + t * PART;
-  bool has_row = g < rows;
   uint4 none = make_uint4(0, 0, 0, 0);
   for (int from = 0; from < bytes; from += segment) {
     int end = min(bytes, from + segment);
     build(from, end);
-    const char *x = b.x + g * s.x_stride + warp * STRETCH * X + t * PART;
-    // Part i of the chunk at `at`.
-    auto take = [&](Parts<W> &part, int at, int i) {
-      const char *come = b.queue + turn.slot * SLOT + g * ROW_BYTES + column + i * ACROSS;
-      bool there = at + column + i * ACROSS < end;
-      part.low = there ? *reinterpret_cast<const uint4 *>(come) : none;
-      part.high = there ? *reinterpret_cast<const uint4 *>(come + STRIPE * ROW_BYTES) : none;
-#pragma unroll
-      for (int k = 0; k < X; k++) {
-        part.x[k] = there && has_row ? *reinterpret_cast<const uint4 *>(
-                                           x + (at - from + i * ACROSS) * X + k * STRETCH)
-                                     : none;
-      }
-    };
-    auto taken = [&] {
-      __syncwarp();
-      if (lane == 0) {
-        arrive(b.empty + turn.slot);
-      }
-      turn.next_slot(s.slots_of_queue);
-    };
+    // What is multiplied by rows that are not there is not stored: any will do for them.
+    const char *x = b.x + min(g, rows - 1) * s.x_stride + warp * STRETCH * X + t * PART;
+    if (threadIdx.x == 0) {
+      *static_cast<volatile int *>(b.in_flight) = IN_FLIGHT;
+    }
     if (turn.first() < units) {
-      Parts<W> parts[EACH_CHUNK];
-      await(b.full + turn.slot, turn.parity);
-      int tag = b.tags[turn.slot];
-#pragma unroll
-      for (int i = 0; i < EACH_CHUNK; i++) {
-        take(parts[i], from, i);
-      }
-      taken();
       for (bool more = true; more;) {
-        int unit = tag / 2;
+        int tag = 0;
         float c[4][4] = {};
         for (int at = from; at < end; at += CHUNK) {
-          // The next chunk's parts are read as this one's are multiplied, if it has come; otherwise
-          // there is time.
-          int next = at + CHUNK < end ? at + CHUNK : from;
-          more = tag % 2 != 0;
-          bool soon = more && has_come(b.full + turn.slot, turn.parity);
+          await(b.full + turn.slot, turn.parity);
+          tag = b.tags[turn.slot];
+          const char *come = b.queue + turn.slot * SLOT + g * ROW_BYTES + column;
+          const char *here = x + (at - from) * X;
+          auto take = [&](Parts<W> &part, int i) {
+            part.low = *reinterpret_cast<const uint4 *>(come + i * ACROSS);
+            part.high = *reinterpret_cast<const uint4 *>(come + i * ACROSS + STRIPE * ROW_BYTES);
 #pragma unroll
-          for (int i = 0; i < EACH_CHUNK; i += 2) {
-            multiply(c, parts[i], parts[i + 1]);
-            if (soon) {
-              take(parts[i], next, i);
-              take(parts[i + 1], next, i + 1);
+            for (int k = 0; k < X; k++) {
+              part.x[k] = *reinterpret_cast<const uint4 *>(here + i * ACROSS * X + k * STRETCH);
             }
-          }
-          if (more && !soon) {
-            await(b.full + turn.slot, turn.parity);
+          };
+          Parts<W> parts[EACH_CHUNK];
+          if (at + CHUNK <= end) {
 #pragma unroll
             for (int i = 0; i < EACH_CHUNK; i++) {
-              take(parts[i], next, i);
+              take(parts[i], i);
+            }
+          } else {
+#pragma unroll
+            for (int i = 0; i < EACH_CHUNK; i++) {
+              parts[i].low = parts[i].high = none;
+#pragma unroll
+              for (int k = 0; k < X; k++) {
+                parts[i].x[k] = none;
+              }
+              if (at + column + i * ACROSS < end) {
+                take(parts[i], i);
+              }
             }
           }
-          if (more) {
-            tag = b.tags[turn.slot];
-            taken();
+#pragma unroll
+          for (int i = 0; i < EACH_CHUNK; i++) {
+            multiply(c, parts[i]);
           }
+          __syncwarp();
+          if (lane == 0) {
+            arrive(b.empty + turn.slot);
+          }
+          turn.next_slot(s.slots_of_queue);
         }
+        more = tag % 2 != 0;
         await(b.stored + sums_at, sums_parity ^ 1);
         float *sums = b.sums + sums_at * CREW_WARPS * rows * SUMS;
 #pragma unroll
@@ -282,7 +261,7 @@ __device__ __forceinline__ void multiply_all(const Step &s, const Block &b, Turn
           }
         }
         if (threadIdx.x == 0) {
-          b.sum_tags[sums_at] = tag_of(unit, more);
+          b.sum_tags[sums_at] = tag;
         }
         __syncwarp();
         if (lane == 0) {
@@ -292,11 +271,14 @@ __device__ __forceinline__ void multiply_all(const Step &s, const Block &b, Turn
         sums_parity ^= sums_at == 0;
       }
     }
+    if (threadIdx.x == 0) {
+      *static_cast<volatile int *>(b.in_flight) = IN_FLIGHT_BETWEEN;
+    }
     if (end < bytes) {
       crew_barrier(); // x is read no more
     }
   }
-  turn.deal(p, units);
+  turn.deal(units);
 }
 
 // The storers' side. before(unit, row, i): what is wanted to be known early; store(unit, row, i, sum,
@@ -315,17 +297,16 @@ __device__ __forceinline__ void store_all(const Step &s, const Block &b, Turn &t
   auto early = [&](int unit) {
     return mine_first < outputs && unit < units
                ? before(unit, mine_first / UNIT, mine_first % UNIT)
-               : 0.0f;
+               : make_float2(0.0f, 0.0f);
   };
   for (int from = 0; from < bytes; from += segment) {
     if (turn.first() >= units) {
       break;
     }
-    // Of units that are drawn nobody wants to know anything early.
-    float known = early(turn.first());
+    float2 known = early(turn.first());
     int n = 0;
     for (bool more = true; more; n++) {
-      float then = early(turn.first() + (n + 1) * gridDim.x);
+      float2 then = early(turn.first() + (n + 1) * gridDim.x);
       await(b.summed + sums_at, sums_parity);
       int unit = b.sum_tags[sums_at] / 2;
       more = b.sum_tags[sums_at] % 2 != 0;
@@ -358,7 +339,7 @@ __device__ __forceinline__ void store_all(const Step &s, const Block &b, Turn &t
       known = then;
     }
   }
-  turn.deal(p, units);
+  turn.deal(units);
 }
 
 #endif

@@ -40,79 +40,60 @@ struct OfRow {
 };
 
 // What a thread asks for at once of a row.
-constexpr int BATCH = 8;
+constexpr int BATCH = 4;
 
-// What a norm multiplies by; a thread's first numbers are there before the rows are.
-struct NormWeight {
-  static constexpr int HELD = 2;
-  const float *all;
-  float first[HELD][VECTOR];
-
-  __device__ __forceinline__ NormWeight(const Step &s, const float *weight) : all(weight) {
-    OfRow of(s.rows);
-#pragma unroll
-    for (int k = 0; k < HELD; k++) {
-      int i = of.first + k * of.step;
-      if (i < s.hidden / VECTOR) {
-        load8(weight + i * VECTOR, first[k]);
-      }
-    }
+// Asks for what a norm multiplies by; it is there for all behind the next barrier.
+__device__ __forceinline__ void ask_for_weight(const Step &s, const Block &b, const float *weight) {
+  for (int i = 4 * threadIdx.x; i < s.hidden; i += 4 * CREW) {
+    copy_async(b.norm + i, weight + i, true);
   }
+  commit_copies();
+}
 
-  // Of a thread's vector k, which is vector i of the row.
-  __device__ __forceinline__ void take(int k, int i, float (&w)[VECTOR]) const {
-    if (k < HELD) {
-#pragma unroll
-      for (int j = 0; j < VECTOR; j++) {
-        w[j] = k == 0 ? first[0][j] : first[1][j];
-      }
-    } else {
-      load8(all + i * VECTOR, w);
-    }
-  }
-};
-
-// x = the root-mean-square norms of all rows of the state. fixed: as in Layer. In between a row lies
-// in x as it was, and each thread reads back what it wrote.
+// x = the root-mean-square norms of all rows of the state. fixed: as in Layer. What a thread does not
+// keep of a row it reads twice.
 template <typename W>
-__device__ __forceinline__ void norm_rows(const Step &s, const Block &b,
-                                          const NormWeight &weight, float fixed) {
+__device__ __forceinline__ void norm_rows(const Step &s, const Block &b, float fixed) {
   int warp = threadIdx.x / WARP;
   int vectors = s.hidden / VECTOR;
   OfRow of(s.rows);
   bool busy = of.row < s.rows;
   bool own_scale = sizeof(W) == 1 && fixed == 0.0f;
-  char *x = b.x + of.row * s.x_stride;
+  const uint4 *row = vectors_of(s.state, of.row, s.hidden);
+  uint4 kept[BATCH];
   float squares = 0.0f, largest = 0.0f;
-  for (int first = busy ? of.first : vectors; first < vectors; first += BATCH * of.step) {
-    const uint4 *from = vectors_of(s.state, of.row, s.hidden) + first;
-    uint4 raw[BATCH];
+  auto look = [&](const uint4 &raw, int i) {
+    float v[VECTOR];
+    load8(reinterpret_cast<const bf16 *>(&raw), v);
+#pragma unroll
+    for (int j = 0; j < VECTOR; j++) {
+      squares += v[j] * v[j];
+    }
+    if (own_scale) {
+      float w[VECTOR];
+      load8(b.norm + i * VECTOR, w);
+#pragma unroll
+      for (int j = 0; j < VECTOR; j++) {
+        largest = fmaxf(largest, fabsf(v[j] * w[j]));
+      }
+    }
+  };
+  if (busy) {
 #pragma unroll
     for (int k = 0; k < BATCH; k++) {
-      if (first + k * of.step < vectors) {
-        raw[k] = fresh(from + k * of.step);
+      if (of.first + k * of.step < vectors) {
+        kept[k] = fresh(row + of.first + k * of.step);
       }
     }
 #pragma unroll
     for (int k = 0; k < BATCH; k++) {
-      int i = first + k * of.step;
-      if (i < vectors) {
-        *reinterpret_cast<uint4 *>(x + place_of<W>(i)) = raw[k];
-        float v[VECTOR];
-        load8(reinterpret_cast<const bf16 *>(&raw[k]), v);
-#pragma unroll
-        for (int j = 0; j < VECTOR; j++) {
-          squares += v[j] * v[j];
-        }
-        if (own_scale) {
-          float w[VECTOR];
-          weight.take(first == of.first ? k : BATCH, i, w);
-#pragma unroll
-          for (int j = 0; j < VECTOR; j++) {
-            largest = fmaxf(largest, fabsf(v[j] * w[j]));
-          }
-        }
+      if (of.first + k * of.step < vectors) {
+        look(kept[k], of.first + k * of.step);
       }
+    }
+#pragma unroll 1
+    for (int i = of.first + BATCH * of.step; i < vectors; i += of.step) {
+      look(fresh(row + i), i);
     }
   }
   squares = warp_reduce(squares, [](float a, float c) { return a + c; });
@@ -123,16 +104,18 @@ __device__ __forceinline__ void norm_rows(const Step &s, const Block &b,
       b.scratch[CREW_WARPS + warp] = largest;
     }
     crew_barrier();
-    int warps = of.step / WARP;
-    int first = warp / warps * warps;
+    int first = warp / (of.step / WARP) * (of.step / WARP);
     squares = 0.0f;
-    for (int i = first; i < first + warps; i++) {
-      squares += b.scratch[i];
-      largest = fmaxf(largest, b.scratch[CREW_WARPS + i]);
+#pragma unroll
+    for (int i = 0; i < CREW_WARPS; i++) {
+      if (i < of.step / WARP) {
+        squares += b.scratch[first + i];
+        largest = fmaxf(largest, b.scratch[CREW_WARPS + first + i]);
+      }
     }
   }
   if (busy) {
-    float scale = rsqrtf(squares / s.hidden + s.epsilon);
+    float scale = rsqrtf(quotient(squares, static_cast<float>(s.hidden)) + s.epsilon);
     float divisor = 1.0f;
     if (sizeof(W) == 1) {
       divisor = own_scale ? e4m3_scale(largest * scale) : fixed;
@@ -140,18 +123,27 @@ __device__ __forceinline__ void norm_rows(const Step &s, const Block &b,
         b.row_scales[of.row] = divisor;
       }
     }
-    float inverse = 1.0f / divisor;
-    int k = 0;
-#pragma unroll 2
-    for (int i = of.first; i < vectors; i += of.step, k++) {
+    float inverse = quotient(1.0f, divisor);
+    char *x = b.x + of.row * s.x_stride;
+    auto put = [&](const uint4 &raw, int i) {
       float v[VECTOR], w[VECTOR];
-      load8(reinterpret_cast<const bf16 *>(x + place_of<W>(i)), v);
-      weight.take(k, i, w);
+      load8(reinterpret_cast<const bf16 *>(&raw), v);
+      load8(b.norm + i * VECTOR, w);
 #pragma unroll
       for (int j = 0; j < VECTOR; j++) {
         v[j] *= scale * w[j];
       }
       keep8<W>(x, i, v, inverse);
+    };
+#pragma unroll
+    for (int k = 0; k < BATCH; k++) {
+      if (of.first + k * of.step < vectors) {
+        put(kept[k], of.first + k * of.step);
+      }
+    }
+#pragma unroll 1
+    for (int i = of.first + BATCH * of.step; i < vectors; i += of.step) {
+      put(fresh(row + i), i);
     }
   }
   crew_barrier();
@@ -180,7 +172,7 @@ __device__ __forceinline__ void take_rows(const Step &s, const Block &b, const b
           b.row_scales[of.row] = divisor;
         }
       }
-      float inverse = 1.0f / divisor;
+      float inverse = quotient(1.0f, divisor);
 #pragma unroll
       for (int k = 0; k < BATCH; k++) {
         if (first + k * of.step < count) {

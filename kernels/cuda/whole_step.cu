@@ -2,9 +2,9 @@
 // the logits.
 //
 // What such a step takes is the time to read the weights, so their way into shared memory never
-// stops. One warp of each block does nothing but ask for them, in a queue as deep as the memory
-// allows, over the ends of products, layers and waits: where weights lie depends on nothing. The
-// others, the crew, multiply what has come. Between two products all blocks wait for each other, for
+// stops. Two warps of each block do nothing but ask for them, in a queue as deep as the memory
+// allows, over the ends of products, layers and waits: where weights lie depends on nothing. Eight
+// others, the crew, multiply what has come, and two store what comes of it. Between two products all blocks wait for each other, for
 // each reads all of what the one before made; meanwhile the queue fills.
 //
 // A product's outputs are dealt out in units of 16, two stripes of 8 rows of weight: what an epilogue
@@ -29,8 +29,8 @@ __device__ __forceinline__ void put(e4m3 *p, float v, float inverse) { *p = to_e
 
 // An output of queries, keys or values: turned, and stored where it belongs.
 template <typename K, int D>
-__device__ __forceinline__ void store_qkv(const Step &s, const Layer &layer, int unit, int row, int i,
-                                          float v, bool mine) {
+__device__ __forceinline__ void store_qkv(const Step &s, const Block &b, const Layer &layer, int unit,
+                                          int row, int i, float v, float2 angle, bool mine) {
   OfHead<D> of(unit);
   int pair = of.pair + i % STRIPE;
   float other = __shfl_xor_sync(ALL, v, STRIPE);
@@ -39,15 +39,12 @@ __device__ __forceinline__ void store_qkv(const Step &s, const Layer &layer, int
   }
   bool high = i >= STRIPE;
   int number = pair + (high ? D / 2 : 0);
-  if (of.head < s.heads + s.kv_heads) {
-    float c = s.cos[row * (D / 2) + pair], n = s.sin[row * (D / 2) + pair];
-    v = high ? v * c + other * n : v * c - other * n;
-  }
+  v = v * angle.x + (high ? other : -other) * angle.y;
   if (of.head < s.heads) {
     s.queries[(static_cast<size_t>(row) * s.heads + of.head) * D + number] = __float2bfloat16_rn(v);
     return;
   }
-  int slot = s.slots[row];
+  int slot = b.slots[row];
   if (slot < 0) {
     return;
   }
@@ -56,7 +53,7 @@ __device__ __forceinline__ void store_qkv(const Step &s, const Layer &layer, int
   size_t to = ((static_cast<size_t>(slot / BLOCK_TOKENS) * s.kv_heads + head) * BLOCK_TOKENS +
                slot % BLOCK_TOKENS) * D + number;
   put(static_cast<K *>(is_key ? layer.keys : layer.values) + to, v,
-      1.0f / (is_key ? layer.key_scale : layer.value_scale));
+      quotient(1.0f, is_key ? layer.key_scale : layer.value_scale));
 }
 
 // The crew's way through a step. W: of weights; K: of keys and values.
@@ -84,15 +81,19 @@ __device__ __forceinline__ void work(const Step &s, const Block &b) {
     float *attended_largest = s.largest + l % 2 * 2 * MOST_ROWS;
     float *gated_largest = attended_largest + MOST_ROWS;
     multiply_by(QKV, [&](int, int) {
-      NormWeight weight(s, layer.attention_norm);
+      ask_for_weight(s, b, layer.attention_norm);
       if (l > 0) {
         await_grid(s, barriers);
+      } else {
+        await_copies<0>();
+        crew_barrier();
       }
-      norm_rows<W>(s, b, weight, layer.qkv_input);
+      norm_rows<W>(s, b, layer.qkv_input);
       ask_for(layer.feed_norm);
     });
+    EarlyTile<K, D> early(layer, b, ahead);
     await_grid(s, barriers);
-    attend_all<K, D>(s, b, layer, ahead,
+    attend_all<K, D>(s, b, layer, ahead, early,
                      sizeof(W) == 1 && layer.o_input == 0.0f ? attended_largest : nullptr);
     crew_barrier();
     if (threadIdx.x == 0) {
@@ -104,9 +105,9 @@ __device__ __forceinline__ void work(const Step &s, const Block &b) {
                    end / static_cast<int>(sizeof(W)), attended_largest, layer.o_input);
     });
     multiply_by(GATE_UP, [&](int, int) {
-      NormWeight weight(s, layer.feed_norm);
+      ask_for_weight(s, b, layer.feed_norm);
       await_grid(s, barriers);
-      norm_rows<W>(s, b, weight, layer.gate_up_input);
+      norm_rows<W>(s, b, layer.gate_up_input);
       if (l + 1 < s.layer_count) {
         ask_for(b.layers[l + 1].attention_norm);
         ahead.ask(b.layers[l + 1]);
@@ -121,9 +122,9 @@ __device__ __forceinline__ void work(const Step &s, const Block &b) {
     });
   }
   multiply_all<bf16, D>(s, b, turn, sums_at, sums_parity, LOGITS, [&](int, int) {
-    NormWeight weight(s, s.last_norm);
+    ask_for_weight(s, b, s.last_norm);
     await_grid(s, barriers);
-    norm_rows<bf16>(s, b, weight, 0.0f);
+    norm_rows<bf16>(s, b, 0.0f);
   });
 }
 
@@ -140,9 +141,16 @@ __device__ __forceinline__ void put_away(const Step &s, const Block &b) {
     float whole = sizeof(W) == 1 ? sum * (scale * b.row_scales[row]) : sum;
     return __bfloat162float(__float2bfloat16_rn(whole));
   };
-  auto nothing = [](int, int, int) { return 0.0f; };
+  auto nothing = [](int, int, int) { return make_float2(0.0f, 0.0f); };
+  // Of an output of queries or keys: cosine and sine.
+  auto angle = [&](int unit, int row, int i) {
+    OfHead<D> of(unit);
+    int at = row * (D / 2) + of.pair + i % STRIPE;
+    return of.head < s.heads + s.kv_heads ? make_float2(s.cos[at], s.sin[at]) : make_float2(1.0f, 0.0f);
+  };
   auto residual = [&](int unit, int row, int i) {
-    return __bfloat162float(fresh(s.state + static_cast<size_t>(row) * s.hidden + unit * UNIT + i));
+    return make_float2(
+        __bfloat162float(fresh(s.state + static_cast<size_t>(row) * s.hidden + unit * UNIT + i)), 0.0f);
   };
   for (int l = 0; l < s.layer_count; l++) {
     const Layer &layer = b.layers[l];
@@ -152,20 +160,20 @@ __device__ __forceinline__ void put_away(const Step &s, const Block &b) {
       largest[me] = 0.0f; // the layer before last read it
     }
     auto add = [&](float scale) {
-      return [&, scale](int unit, int row, int i, float sum, float known, bool mine) {
+      return [&, scale](int unit, int row, int i, float sum, float2 known, bool mine) {
         if (mine) {
           store(s.state, static_cast<size_t>(row) * s.hidden + unit * UNIT + i,
-                known + scaled(sum, scale, row));
+                known.x + scaled(sum, scale, row));
         }
       };
     };
-    store_all<W, D>(s, b, turn, sums_at, sums_parity, QKV, nothing,
-                    [&](int unit, int row, int i, float sum, float, bool mine) {
+    store_all<W, D>(s, b, turn, sums_at, sums_parity, QKV, angle,
+                    [&](int unit, int row, int i, float sum, float2 known, bool mine) {
                       int head = unit / (D / UNIT);
                       float scale = head < s.heads                ? layer.q_scale
                                     : head < s.heads + s.kv_heads ? layer.k_scale
                                                                   : layer.v_scale;
-                      store_qkv<K, D>(s, layer, unit, row, i, scaled(sum, scale, row), mine);
+                      store_qkv<K, D>(s, b, layer, unit, row, i, scaled(sum, scale, row), known, mine);
                     });
     all_stored(s);
     workers_barrier(); // attention
@@ -176,7 +184,7 @@ __device__ __forceinline__ void put_away(const Step &s, const Block &b) {
       b.tops[j] = 0.0f;
     }
     store_all<W, D>(s, b, turn, sums_at, sums_parity, GATE_UP, nothing,
-                    [&](int unit, int row, int i, float sum, float, bool mine) {
+                    [&](int unit, int row, int i, float sum, float2, bool mine) {
                       float v = scaled(sum, i < STRIPE ? layer.gate_scale : layer.up_scale, row);
                       float up = __shfl_xor_sync(ALL, v, STRIPE);
                       if (mine && i < STRIPE) {
@@ -203,7 +211,7 @@ __device__ __forceinline__ void put_away(const Step &s, const Block &b) {
     all_stored(s);
   }
   store_all<bf16, D>(s, b, turn, sums_at, sums_parity, LOGITS, nothing,
-                     [&](int unit, int row, int i, float sum, float, bool mine) {
+                     [&](int unit, int row, int i, float sum, float2, bool mine) {
                        int at = unit * UNIT + i;
                        if (mine && at < s.vocab) {
                          s.logits[static_cast<size_t>(row) * s.vocab + at] = sum;
@@ -213,9 +221,6 @@ __device__ __forceinline__ void put_away(const Step &s, const Block &b) {
   if (me == 0 && count_in_and_look(s.counts + 1) + 1 == gridDim.x) {
     s.counts[0] = 0;
     s.counts[1] = 0;
-    for (int l = 0; l <= s.layer_count; l++) {
-      s.counts[2 + MOST_ROWS * s.kv_heads + l] = 0;
-    }
   }
 }
 
@@ -237,10 +242,14 @@ __device__ __forceinline__ void whole_step(char *memory, const Step &s) {
   b.tops = reinterpret_cast<float *>(part(UNIT * MOST_ROWS * sizeof(float)));
   b.scratch = reinterpret_cast<float *>(part(2 * CREW_WARPS * sizeof(float)));
   b.row_scales = reinterpret_cast<float *>(part(MOST_ROWS * sizeof(float)));
-  b.pieces = reinterpret_cast<int *>(part(12 * sizeof(int)));
+  b.pieces = reinterpret_cast<int *>(part(11 * sizeof(int)));
+  b.in_flight = reinterpret_cast<int *>(part(sizeof(int)));
   b.contexts = reinterpret_cast<int *>(part(MOST_ROWS * sizeof(int)));
   b.begins = reinterpret_cast<int *>(part(MOST_ROWS * sizeof(int)));
+  b.slots = reinterpret_cast<int *>(part(MOST_ROWS * sizeof(int)));
+  b.ahead = reinterpret_cast<size_t *>(part(2 * CREW_WARPS * sizeof(size_t)));
   b.layers = reinterpret_cast<Layer *>(part(s.layer_count * sizeof(Layer)));
+  b.norm = reinterpret_cast<float *>(part(s.hidden * sizeof(float)));
   b.sums = reinterpret_cast<float *>(part(SUM_BUFFERS * CREW_WARPS * s.rows * SUMS * sizeof(float)));
   b.held = reinterpret_cast<float *>(part(MOST_HELD * UNIT * s.rows * sizeof(float)));
   b.x = part(max(s.rows * s.x_stride, CREW_WARPS * (s.heads / s.kv_heads) * (D + 2) * 4));
@@ -252,7 +261,7 @@ __device__ __forceinline__ void whole_step(char *memory, const Step &s) {
   }
   if (threadIdx.x == 0) {
     for (int i = 0; i < s.slots_of_queue; i++) {
-      make_gate(b.full + i, 1);
+      make_gate(b.full + i, ASK_WARPS);
       make_gate(b.empty + i, CREW_WARPS);
     }
     for (int i = 0; i < SUM_BUFFERS; i++) {
@@ -260,6 +269,8 @@ __device__ __forceinline__ void whole_step(char *memory, const Step &s) {
       make_gate(b.stored + i, STORE_WARPS);
     }
     gates_made();
+    *b.in_flight = IN_FLIGHT;
+  } else if (threadIdx.x == CREW) {
     Pieces::plan(s, b);
   }
   __syncthreads();
@@ -288,9 +299,9 @@ WHOLE_STEP(whole_step_bf16_bf16_64, bf16, bf16, 64)
 WHOLE_STEP(whole_step_bf16_fp8_64, bf16, e4m3, 64)
 WHOLE_STEP(whole_step_fp8_bf16_64, e4m3, bf16, 64)
 WHOLE_STEP(whole_step_fp8_fp8_64, e4m3, e4m3, 64)
-WHOLE_STEP(whole_step_bf16_bf16_128, bf16, bf16, 128)
 WHOLE_STEP(whole_step_bf16_fp8_128, bf16, e4m3, 128)
 WHOLE_STEP(whole_step_fp8_bf16_128, e4m3, bf16, 128)
+WHOLE_STEP(whole_step_bf16_bf16_128, bf16, bf16, 128)
 WHOLE_STEP(whole_step_fp8_fp8_128, e4m3, e4m3, 128)
 
 #endif

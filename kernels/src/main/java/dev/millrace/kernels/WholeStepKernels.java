@@ -22,7 +22,7 @@ public final class WholeStepKernels implements AutoCloseable {
 
   // As in step.cuh.
   private static final int CREW_WARPS = 8;
-  private static final int THREADS = (CREW_WARPS + 3 + 1) * 32;
+  private static final int THREADS = (CREW_WARPS + 2 + 2) * 32;
   private static final int UNIT = 16;
   private static final int CHUNK = 2048;
   private static final int STRETCH = 64;
@@ -31,7 +31,7 @@ public final class WholeStepKernels implements AutoCloseable {
   private static final int SUM_BUFFERS = 3;
   private static final int MOST_HELD = 8;
   private static final int MOST_SLOTS = 16;
-  private static final int FIXED_BYTES = 1120;
+  private static final int FIXED_BYTES = 1280;
   private static final int LAYER_BYTES = 144;
   private static final int STEP_BYTES = 184;
   private static final int MOST_GROUP = 8;
@@ -138,7 +138,7 @@ public final class WholeStepKernels implements AutoCloseable {
       long largest =
           partial + aligned(pieces * heads.group() * (heads.dim + 1) * (long) Float.BYTES);
       long counts = largest + aligned(2 * 2 * MOST_ROWS * Float.BYTES);
-      long end = counts + aligned((2 + (long) MOST_ROWS * heads.kv + n.layers + 1) * Integer.BYTES);
+      long end = counts + aligned((2 + (long) MOST_ROWS * heads.kv) * Integer.BYTES);
       return new Room(queries, attended, gated, partial, largest, counts, end);
     }
 
@@ -214,6 +214,7 @@ public final class WholeStepKernels implements AutoCloseable {
     int rest =
         FIXED_BYTES
             + n.layers * LAYER_BYTES
+            + n.hidden * Float.BYTES
             + SUM_BUFFERS * CREW_WARPS * rows * SUMS * Float.BYTES
             + MOST_HELD * UNIT * rows * Float.BYTES
             + Math.max(rows * stride, shares);
