@@ -453,8 +453,7 @@ public abstract class BackendTest {
   @ParameterizedTest
   @CsvSource({"4,4,16", "4,2,32", "8,1,64", "40,1,16", "6,2,96", "4,2,128", "5,5,48"})
   void shouldAttendToAnFp8Cache(int heads, int kvHeads, int headDim) {
-    assumeTrue(hasFp8Cache(), "this backend has no such cache");
-    AttentionCase c = new AttentionCase(heads, kvHeads, headDim, new KvScale(0.02f, 0.007f));
+    AttentionCase c = attentionCase(heads, kvHeads, headDim, true);
     c.fillCacheWithNaN();
     c.run(List.of(new int[] {1, 16, 17}, new int[] {130, 1, 1, 40}, new int[] {5, 300}));
   }
@@ -463,8 +462,7 @@ public abstract class BackendTest {
   @ParameterizedTest
   @CsvSource({"8,1,64", "16,2,128"})
   void shouldAttendToAnFp8CacheFromManyRows(int heads, int kvHeads, int headDim) {
-    assumeTrue(hasFp8Cache(), "this backend has no such cache");
-    AttentionCase c = new AttentionCase(heads, kvHeads, headDim, new KvScale(0.02f, 0.007f));
+    AttentionCase c = attentionCase(heads, kvHeads, headDim, true);
     c.fillCacheWithNaN();
     c.run(
         List.of(
@@ -486,9 +484,7 @@ public abstract class BackendTest {
     "20,1,32,true"
   })
   void shouldAttendToALongSequenceInADecode(int heads, int kvHeads, int headDim, boolean fp8) {
-    assumeTrue(!fp8 || hasFp8Cache(), "this backend has no such cache");
-    AttentionCase c =
-        new AttentionCase(heads, kvHeads, headDim, fp8 ? new KvScale(0.02f, 0.007f) : null);
+    AttentionCase c = attentionCase(heads, kvHeads, headDim, fp8);
     c.fillCacheWithNaN();
     c.run(List.of(new int[] {1505, 1, 1}, new int[] {40, 1, 1}));
   }
@@ -496,9 +492,7 @@ public abstract class BackendTest {
   @ParameterizedTest
   @CsvSource({"4,1,64,false", "4,1,128,false", "6,2,64,true", "5,1,128,true"})
   void shouldAttendToChunksOfAnySize(int heads, int kvHeads, int headDim, boolean fp8) {
-    assumeTrue(!fp8 || hasFp8Cache(), "this backend has no such cache");
-    AttentionCase c =
-        new AttentionCase(heads, kvHeads, headDim, fp8 ? new KvScale(0.02f, 0.007f) : null);
+    AttentionCase c = attentionCase(heads, kvHeads, headDim, fp8);
     c.fillCacheWithNaN();
     c.run(IntStream.range(0, 4).mapToObj(s -> random.ints(3, 1, 70).toArray()).toList());
   }
@@ -514,13 +508,17 @@ public abstract class BackendTest {
     "10,1,128,true"
   })
   void shouldAttendAlikeHoweverAPromptIsCut(int heads, int kvHeads, int headDim, boolean fp8) {
-    assumeTrue(!fp8 || hasFp8Cache(), "this backend has no such cache");
-    AttentionCase c =
-        new AttentionCase(heads, kvHeads, headDim, fp8 ? new KvScale(0.02f, 0.007f) : null);
+    AttentionCase c = attentionCase(heads, kvHeads, headDim, fp8);
     int n = 371;
     float[][] qkv = c.prompt(n);
     float[] whole = c.outputs(qkv, n);
     assertThat(c.outputs(qkv, 37, 130, 2, n - 169)).as("seed %d", SEED).isEqualTo(whole);
+  }
+
+  /** Skips the test where it is to have an FP8 cache and the backend has none. */
+  private AttentionCase attentionCase(int heads, int kvHeads, int headDim, boolean fp8) {
+    assumeTrue(!fp8 || hasFp8Cache(), "this backend has no such cache");
+    return new AttentionCase(heads, kvHeads, headDim, fp8 ? new KvScale(0.02f, 0.007f) : null);
   }
 
   /** Whether the backend keeps keys and values in FP8 when it is asked to. */

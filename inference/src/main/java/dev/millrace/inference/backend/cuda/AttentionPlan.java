@@ -101,7 +101,7 @@ final class AttentionPlan {
     int tileTokens = AttentionKernels.TILE_ROWS / group;
     int stretch = invariant ? 0 : stretch(batch, wave(group, kvHeads, atOnce));
     for (int s = 0; s < batch.sequences; s++) {
-      int queries = batch.queryStart[s + 1] - batch.queryStart[s];
+      int queries = queries(batch, s);
       if (queries == 1 && !invariant) {
         items(s, batch.contextLength[s], stretch);
       } else {
@@ -128,7 +128,7 @@ final class AttentionPlan {
     int longest = 0;
     int decodes = 0;
     for (int s = 0; s < batch.sequences; s++) {
-      if (batch.queryStart[s + 1] - batch.queryStart[s] == 1) {
+      if (queries(batch, s) == 1) {
         tokens += batch.contextLength[s];
         longest = Math.max(longest, batch.contextLength[s]);
         decodes++;
@@ -170,10 +170,14 @@ final class AttentionPlan {
     return Math.max(1, Math.ceilDiv(Math.min(tokens, LONGEST), STRETCH)) * STRETCH;
   }
 
+  private static int queries(Batch batch, int sequence) {
+    return batch.queryStart[sequence + 1] - batch.queryStart[sequence];
+  }
+
   private static int items(Batch batch, int stretch) {
     int items = 0;
     for (int s = 0; s < batch.sequences; s++) {
-      if (batch.queryStart[s + 1] - batch.queryStart[s] == 1) {
+      if (queries(batch, s) == 1) {
         items += Math.ceilDiv(batch.contextLength[s], stretch);
       }
     }
