@@ -29,7 +29,6 @@ constexpr int SLOT = UNIT * ROW_BYTES;
 constexpr int SUMS = UNIT + 4; // of a row of x, so far apart that a warp's meet no bank twice
 constexpr int BLOCK_TOKENS = 16;
 constexpr int LEAST_STRETCH = 256; // tokens of a piece of attention
-constexpr int MOST_WHOLE = 768;    // of a context that is not cut: putting pieces together takes longer
 constexpr int MOST_SLOTS = 16;
 // Slots of the queue that are on their way at once: what is asked for beyond that comes no earlier, but
 // queues up before everything else that the multiprocessor asks for. Between products, where all wait

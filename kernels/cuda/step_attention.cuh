@@ -216,18 +216,15 @@ struct Pieces {
   // By one thread.
   __device__ static void plan(const Step &s, const Block &b) {
     unsigned tokens = 0;
-    int longest = 0;
     for (int r = 0; r < s.rows; r++) {
       b.begins[r] = s.begin[r];
       b.slots[r] = s.slots[r];
       b.contexts[r] = b.slots[r] < 0 ? 0 : s.context_length[s.begin[r]];
       tokens += b.contexts[r];
-      longest = max(longest, b.contexts[r]);
     }
     unsigned each = (tokens * s.kv_heads + gridDim.x - 1) / gridDim.x;
     each = (each + LEAST_STRETCH - 1) / LEAST_STRETCH * LEAST_STRETCH;
-    int stretch = longest <= MOST_WHOLE ? MOST_WHOLE
-                                        : static_cast<int>(max(each, static_cast<unsigned>(LEAST_STRETCH)));
+    int stretch = static_cast<int>(max(each, static_cast<unsigned>(LEAST_STRETCH)));
     b.pieces[0] = 0;
     for (int r = 0; r < s.rows; r++) {
       b.pieces[r + 1] = b.pieces[r] + (b.contexts[r] + stretch - 1) / stretch * s.kv_heads;
