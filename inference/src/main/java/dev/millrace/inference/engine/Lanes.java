@@ -120,7 +120,8 @@ final class Lanes {
     scheduled[lane] = cached;
     bound[lane] = 0;
     limit[lane] = sequence.limit;
-    stopsFrom[lane] = sequence.promptLength + sequence.minTokens;
+    stopsFrom[lane] =
+        (int) Math.min((long) sequence.promptLength + sequence.minTokens, sequence.limit);
     prefill[lane] = length;
     watched[lane] = 0;
     room[lane] = 0;

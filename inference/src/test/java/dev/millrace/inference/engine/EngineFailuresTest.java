@@ -8,6 +8,7 @@ import dev.millrace.inference.api.TokenLogprob;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import org.jspecify.annotations.Nullable;
@@ -139,6 +140,27 @@ class EngineFailuresTest extends EngineFixture {
       }
     }
     assertThat(rounds).as("rounds, of which 40 with no failure").isLessThan(40 + 30);
+  }
+
+  @Test
+  void shouldTrustSuspectsAgainOnceTheyArePastTheStepThatFailed() {
+    use(new Runner.Info(VOCAB, 200, 4, 512, 2), config.withPrefixCache(false));
+    AtomicInteger steps = new AtomicInteger();
+    runner.failing = batch -> steps.incrementAndGet() == 20;
+    Engine engine = driven(config);
+    List<Recorder> recorders = new ArrayList<>();
+    for (int i = 0; i < 8; i++) {
+      recorders.add(new Recorder());
+      engine.submit(request(greedy(150, true), 7, 8, 2 + i), recorders.getLast());
+    }
+    int rounds = 0;
+    while (engine.round()) {
+      rounds++;
+    }
+    for (int i = 0; i < 8; i++) {
+      assertThat(recorders.get(i).tokens).isEqualTo(model(150, 7, 8, 2 + i));
+    }
+    assertThat(rounds).as("rounds, of which 150 with no failure").isLessThan(150 + 60);
   }
 
   @Test

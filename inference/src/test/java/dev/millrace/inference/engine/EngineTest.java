@@ -3,6 +3,7 @@ package dev.millrace.inference.engine;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
+import dev.millrace.inference.api.SamplingParams;
 import dev.millrace.inference.api.Scheduling;
 import java.util.ArrayList;
 import java.util.List;
@@ -55,6 +56,17 @@ class EngineTest extends EngineFixture {
     Recorder recorder = new Recorder();
     assertThat(runInto(request, recorder)).isEqualTo("STOP");
     assertThat(recorder.tokens).isEqualTo(all.subList(0, first));
+  }
+
+  @Test
+  void shouldNotStopBeforeALeastLengthBeyondItsLimit() {
+    int most = Integer.MAX_VALUE;
+    SamplingParams sampling =
+        new SamplingParams(0, 1, 0, 0, 1, 0, 0, 0, most, most, List.of(), false, -1);
+    int[] stop = {model(40, 3).get(20)};
+    TokenRequest request =
+        new TokenRequest("r", new int[] {3}, new int[0], sampling, stop, Scheduling.ANY);
+    assertThat(run(request)).isEqualTo("LENGTH");
   }
 
   @Test

@@ -51,7 +51,7 @@ final class SequenceList {
     if (!fits(batch, most)) {
       place(batch, most);
     }
-    // Prompts can be large: none is kept alive.
+    // Prompts can be large: none is kept alive longer than its row's next step.
     Arrays.fill(whose, batch.sequences, Math.max(batch.sequences, count), null);
     count = batch.sequences;
     for (int s = 0; s < count; s++) {
