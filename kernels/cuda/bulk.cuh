@@ -55,20 +55,6 @@ __device__ __forceinline__ void await(Gate *gate, uint32_t parity) {
                : "memory");
 }
 
-// Whether it has, without waiting.
-__device__ __forceinline__ bool has_come(Gate *gate, uint32_t parity) {
-  uint32_t come;
-  asm volatile("{\n"
-               ".reg .pred p;\n"
-               "mbarrier.test_wait.parity.acquire.cta.shared::cta.b64 p, [%1], %2;\n"
-               "selp.u32 %0, 1, 0, p;\n"
-               "}\n"
-               : "=r"(come)
-               : "r"(in_shared(gate)), "r"(parity)
-               : "memory");
-  return come != 0;
-}
-
 // Copies a multiple of 16 bytes that is read once: the cache had better keep other things.
 __device__ __forceinline__ void copy_bulk(void *to, const void *from, int bytes, Gate *gate) {
   uint64_t policy;

@@ -365,7 +365,6 @@ __device__ __forceinline__ void attend_all(const Step &s, const Block &b, const 
         tile.take_keys(keys + block);
         tile.take_values(values + block, piece.to - at);
       }
-      share.begin(g < group ? s.queries + first + g * D : nullptr);
       for (int n = 1; at < piece.to; at += STEP, n++) {
         bool more = at + STEP < piece.to;
         size_t next = more ? block_at(at + STEP, n) : 0;

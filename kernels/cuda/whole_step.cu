@@ -4,14 +4,15 @@
 // What such a step takes is the time to read the weights, so their way into shared memory never
 // stops. Two warps of each block do nothing but ask for them, in a queue as deep as the memory
 // allows, over the ends of products, layers and waits: where weights lie depends on nothing. Eight
-// others, the crew, multiply what has come, and two store what comes of it. Between two products all blocks wait for each other, for
-// each reads all of what the one before made; meanwhile the queue fills.
+// others, the crew, multiply what has come, and two store what comes of it. Between two products all
+// blocks wait for each other, for each reads all of what the one before made; meanwhile the queue
+// fills.
 //
 // A product's outputs are dealt out in units of 16, two stripes of 8 rows of weight: what an epilogue
 // needs together (the two halves of a head that turn, a gate and its up) is in one unit. The warps of
-// the crew share a unit's columns out among them, and their sums are added in a fixed order, so
-// that a row comes out the same in any company. Rows of inputs are held in shared memory, of wide
-// ones a segment at a time.
+// the crew share a unit's columns out among them, and their sums are added in a fixed order, so that
+// a step comes out the same each time; of another number of rows it is summed in other pieces. Rows of
+// inputs are held in shared memory, of wide ones a segment at a time.
 //
 // The blocks must all run at once (a cooperative launch), one on each multiprocessor.
 

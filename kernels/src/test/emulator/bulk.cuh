@@ -57,7 +57,6 @@ inline bool turn_has_ended(const void *gate, uint64_t parity) {
 
 inline void await(Gate *gate, uint32_t parity) { wait_until(turn_has_ended, gate, parity); }
 
-inline bool has_come(Gate *gate, uint32_t parity) { return turn_has_ended(gate, parity); }
 
 inline void bytes_came(void *gate, int bytes) {
   GateState state(*static_cast<Gate *>(gate));

@@ -5,8 +5,8 @@ package dev.millrace.inference.backend;
  */
 public interface WholeNetwork {
   /**
-   * Does what layer after layer would do, but for the order in which numbers are added and for
-   * results on the way that need not be rounded. Returns false, and has done nothing, if the step
+   * Does what layer after layer would do, but for the order in which numbers are added and how
+   * often a result on its way to FP8 is rounded. Returns false, and has done nothing, if the step
    * is not one that this is for.
    *
    * @param state the embedded tokens; may be anything afterwards

@@ -79,8 +79,8 @@ public final class CudaBackend implements Backend {
   // invariant: they sum in another order than the library.
   private final @Nullable FewRowsKernels fewRows;
   private final CudaFp8 fp8;
-  // Null where results are to be invariant: they do not round what layers round, and few rows alone
-  // go by it.
+  // Null where results are to be invariant: they sum in another order than layers, and few rows
+  // alone go by it.
   private final @Nullable WholeStepKernels wholeSteps;
   private final List<Turn> turns = new ArrayList<>();
   private int turn;

@@ -160,25 +160,31 @@ public final class CudaRunner implements ModelRunner {
   private void warmUp(int maxTokens, int maxSequences) {
     long start = System.nanoTime();
     backend.beginTiming(cache.first(), cache.firstBytes());
+    // Without logits no step is one kernel: a decode's kernels are loaded too.
+    warmUpBy(1, 0);
     for (int tokens : rungs(maxTokens)) {
-      Batch batch = new Batch(1, tokens, Math.ceilDiv(tokens, BLOCK_SIZE));
-      batch.sequences = 1;
-      batch.tokenCount = tokens;
-      batch.queryStart[1] = tokens;
-      batch.contextLength[0] = tokens;
-      batch.logitRows = new int[Math.min(tokens, maxSequences)];
-      batch.logitCount = batch.logitRows.length;
-      for (int t = 0; t < tokens; t++) {
-        batch.tokenFrom[t] = -1;
-        batch.tokens[t] = t % model.config().vocabSize();
-        batch.positions[t] = t;
-        batch.slots[t] = t % BLOCK_SIZE;
-      }
-      model.forward(backend.begin(batch, null), cache);
-      backend.await();
+      warmUpBy(tokens, Math.min(tokens, maxSequences));
     }
     backend.endTiming();
     LOG.info("Timed the matrix products in {} ms", (System.nanoTime() - start) / 1_000_000);
+  }
+
+  private void warmUpBy(int tokens, int logits) {
+    Batch batch = new Batch(1, tokens, Math.ceilDiv(tokens, BLOCK_SIZE));
+    batch.sequences = 1;
+    batch.tokenCount = tokens;
+    batch.queryStart[1] = tokens;
+    batch.contextLength[0] = tokens;
+    batch.logitRows = new int[logits];
+    batch.logitCount = logits;
+    for (int t = 0; t < tokens; t++) {
+      batch.tokenFrom[t] = -1;
+      batch.tokens[t] = t % model.config().vocabSize();
+      batch.positions[t] = t;
+      batch.slots[t] = t % BLOCK_SIZE;
+    }
+    model.forward(backend.begin(batch, null), cache);
+    backend.await();
   }
 
   /** Numbers of tokens at which products are timed: each at most half more than the one before. */
