@@ -25,6 +25,7 @@ final class TextThreads {
   /** Threads that share one queue. */
   private static final class Lane {
     final ExecutorService executor;
+    private final ThreadLocal<Boolean> own = new ThreadLocal<>();
     private final AtomicInteger unfinished = new AtomicInteger();
     private volatile long progress = System.nanoTime();
 
@@ -41,6 +42,7 @@ final class TextThreads {
       try {
         executor.execute(
             () -> {
+              own.set(true);
               try {
                 task.run();
               } finally {
@@ -57,6 +59,11 @@ final class TextThreads {
     private void finished() {
       progress = System.nanoTime();
       unfinished.decrementAndGet();
+    }
+
+    /** Whether it is one of these threads that asks. */
+    boolean isOwn() {
+      return own.get() != null;
     }
 
     long progress(long now) {
@@ -113,24 +120,21 @@ final class TextThreads {
   }
 
   /**
-   * Ends the threads when their tasks are done, and waits for that for a while, unless called on
-   * one of them.
+   * Ends the threads when their tasks are done, and waits for that for a while; called on one of
+   * them, for the others: an answer that is ended from here must not have a task that goes on.
    *
    * @return whether all have ended; one that has not is still in a task, and uses what that needs
    */
   boolean close() {
-    List<ExecutorService> all = new ArrayList<>();
-    answerers.forEach(lane -> all.add(lane.executor));
-    all.add(encoders.executor);
-    all.forEach(ExecutorService::shutdown);
-    if (Thread.currentThread().getThreadGroup() == group) {
-      return false;
-    }
+    List<Lane> all = new ArrayList<>(answerers);
+    all.add(encoders);
+    all.forEach(lane -> lane.executor.shutdown());
     long deadline = System.nanoTime() + PATIENCE_NANOS;
     boolean interrupted = false;
     boolean ended = true;
-    for (ExecutorService executor : all) {
-      while (!executor.isTerminated() && System.nanoTime() < deadline) {
+    for (Lane lane : all) {
+      ExecutorService executor = lane.executor;
+      while (!lane.isOwn() && !executor.isTerminated() && System.nanoTime() < deadline) {
         try {
           executor.awaitTermination(deadline - System.nanoTime(), TimeUnit.NANOSECONDS);
         } catch (InterruptedException e) {

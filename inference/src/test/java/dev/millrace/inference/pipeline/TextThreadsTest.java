@@ -2,8 +2,11 @@ package dev.millrace.inference.pipeline;
 
 import static org.assertj.core.api.Assertions.assertThat;
 
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.locks.LockSupport;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 
@@ -94,5 +97,28 @@ class TextThreadsTest {
     assertThat(threads.answer(0, hang(begun))).isTrue();
     await(begun);
     assertThat(threads.progressNanos(System.nanoTime())).isGreaterThanOrEqualTo(rested);
+  }
+
+  @Test
+  void shouldWaitForTheOthersWhereOneOfThemClosesThem() throws Exception {
+    TextThreads threads = new TextThreads(1, 2);
+    CountDownLatch busy = new CountDownLatch(1);
+    AtomicBoolean over = new AtomicBoolean();
+    threads.answer(
+        1,
+        () -> {
+          busy.countDown();
+          LockSupport.parkNanos(TimeUnit.MILLISECONDS.toNanos(200));
+          over.set(true);
+        });
+    busy.await();
+    CompletableFuture<Boolean> seen = new CompletableFuture<>();
+    threads.answer(
+        0,
+        () -> {
+          threads.close();
+          seen.complete(over.get());
+        });
+    assertThat(seen.get(30, TimeUnit.SECONDS)).isTrue();
   }
 }
