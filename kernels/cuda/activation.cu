@@ -20,10 +20,6 @@ __device__ __forceinline__ void columns(int width, bool aligned, Vector vector, 
   }
 }
 
-// The fast forms err by a few units of the last place of a float, far under what bfloat16 keeps. The
-// exact ones take longer than the memory.
-__device__ __forceinline__ float silu(float v) { return __fdividef(v, 1.0f + __expf(-v)); }
-
 // out = silu(gate) * up; silu(v) = v / (1 + exp(-v)). out may be gate or up.
 extern "C" __global__ void silu_mul(const bf16 *gate, const bf16 *up, bf16 *out, int rows, int width,
                                     int gate_stride, int up_stride, int out_stride, int aligned) {

@@ -78,11 +78,11 @@ struct Memory {
   uint8_t queries[SIDES][ROWS_EACH / 8 * EIGHT];
   uint8_t keys[STAGES][TILE];
   uint8_t values[STAGES][TILE];
-  Barrier keys_here[STAGES];
-  Barrier keys_read[STAGES];
-  Barrier values_here[STAGES];
-  Barrier values_read[STAGES];
-  Barrier last_values; // of a last tile that has to be cleared at its end
+  Gate keys_here[STAGES];
+  Gate keys_read[STAGES];
+  Gate values_here[STAGES];
+  Gate values_read[STAGES];
+  Gate last_values; // of a last tile that has to be cleared at its end
 };
 
 // Which stage, and which phase of its barriers.
@@ -112,10 +112,10 @@ struct Engine {
   const TensorMap &values;
 
   __device__ __forceinline__ void bring(const TensorMap &map, uint8_t *to, const QueryTile &tile,
-                                        int kv_heads, int from, Barrier &here) const {
+                                        int kv_heads, int from, Gate &here) const {
     constexpr int BLOCK_BYTES = BLOCK_TOKENS / 8 * Memory<D>::EIGHT;
     if (threadIdx.x == 0) {
-      here.announce(Memory<D>::TILE);
+      arrive_expecting(&here, Memory<D>::TILE);
     }
     __syncwarp();
     if (threadIdx.x < KEYS / BLOCK_TOKENS) {
@@ -135,7 +135,7 @@ struct Engine {
                                                const QueryTile &tile, int kv_heads,
                                                int from) const {
     uint8_t *to = memory.values[stage.at];
-    Barrier &here = memory.values_here[stage.at];
+    Gate &here = memory.values_here[stage.at];
     if (from + KEYS <= tile.end || tile.end % BLOCK_TOKENS == 0) {
       bring(values, to, tile, kv_heads, from, here);
       return;
@@ -143,7 +143,7 @@ struct Engine {
     // What an earlier sequence left in the last block may be anything, and 0 times infinity is no
     // number, so it is cleared.
     bring(values, to, tile, kv_heads, from, memory.last_values);
-    memory.last_values.await(0);
+    await(&memory.last_values, 0);
     for (int row = tile.end - from; row % BLOCK_TOKENS != 0; row++) {
       for (int line = 0; line < Memory<D>::LINES; line++) {
         uint8_t *box = to + (row / 8 * Memory<D>::LINES + line) * BOX_BYTES;
@@ -153,7 +153,7 @@ struct Engine {
     publish_to_products();
     __syncwarp();
     if (threadIdx.x == 0) {
-      here.arrive();
+      arrive(&here);
     }
   }
 
@@ -162,12 +162,12 @@ struct Engine {
     Stage k, v;
     for (int i = 0; i <= tiles; i++) {
       if (i < tiles) {
-        memory.keys_read[k.at].await(k.phase ^ 1);
+        await(&memory.keys_read[k.at], k.phase ^ 1);
         bring(keys, memory.keys[k.at], tile, kv_heads, i * KEYS, memory.keys_here[k.at]);
         k.next();
       }
       if (i > 0) {
-        memory.values_read[v.at].await(v.phase ^ 1);
+        await(&memory.values_read[v.at], v.phase ^ 1);
         bring_values(memory, v, tile, kv_heads, (i - 1) * KEYS);
         v.next();
       }
@@ -208,7 +208,7 @@ struct Widener {
 
   // Of positions `from` on, those from `end` on as zeros: attention.cuh says why.
   __device__ __forceinline__ void widen(const uint4 (&raw)[EACH], uint8_t *to, int from, int end,
-                                        Barrier &here) const {
+                                        Gate &here) const {
     int part = threadIdx.x % PARTS;
     int there = end - from - static_cast<int>(threadIdx.x) / PARTS;
 #pragma unroll
@@ -227,7 +227,7 @@ struct Widener {
     publish_to_products();
     __syncwarp();
     if (threadIdx.x % WARP == 0) {
-      here.arrive();
+      arrive(&here);
     }
   }
 
@@ -241,7 +241,7 @@ struct Widener {
         ask(next_values, values, tile, kv_heads, (i - 1) * KEYS);
       }
       if (i < tiles) {
-        memory.keys_read[k.at].await(k.phase ^ 1);
+        await(&memory.keys_read[k.at], k.phase ^ 1);
         widen(next_keys, memory.keys[k.at], i * KEYS, tile.end, memory.keys_here[k.at]);
         k.next();
       }
@@ -249,7 +249,7 @@ struct Widener {
         ask(next_keys, keys, tile, kv_heads, (i + 1) * KEYS);
       }
       if (i > 0) {
-        memory.values_read[v.at].await(v.phase ^ 1);
+        await(&memory.values_read[v.at], v.phase ^ 1);
         widen(next_values, memory.values[v.at], (i - 1) * KEYS, tile.end,
               memory.values_here[v.at]);
         v.next();
@@ -406,7 +406,7 @@ __device__ __forceinline__ void attend(Memory<D> &memory, const QueryTile &tile,
   }
 
   Stage keys, values;
-  memory.keys_here[0].await(0);
+  await(&memory.keys_here[0], 0);
   hold(s);
   begin_products();
   begin_scores<D, HALF>(s, memory.queries[side], memory.keys[0]);
@@ -414,7 +414,7 @@ __device__ __forceinline__ void attend(Memory<D> &memory, const QueryTile &tile,
   await_products<0>();
   hold(s);
   if (speaker) {
-    memory.keys_read[0].arrive();
+    arrive(&memory.keys_read[0]);
   }
   keys.next();
   softmax.weigh<true>(s, 0, last, warp_first, scale);
@@ -423,14 +423,14 @@ __device__ __forceinline__ void attend(Memory<D> &memory, const QueryTile &tile,
     arrive_named(TURN, SIDES * WARPGROUP); // the first turn is side 0's
   }
   for (int i = 1; i < tiles; i++) {
-    memory.keys_here[keys.at].await(keys.phase);
+    await(&memory.keys_here[keys.at], keys.phase);
     sync_named(TURN + side, SIDES * WARPGROUP);
     hold(s);
     hold(sums);
     begin_products();
     begin_scores<D, HALF>(s, memory.queries[side], memory.keys[keys.at]);
     commit_products();
-    memory.values_here[values.at].await(values.phase);
+    await(&memory.values_here[values.at], values.phase);
     begin_products();
     begin_sums<D, HALF>(sums, p, memory.values[values.at]);
     commit_products();
@@ -440,13 +440,13 @@ __device__ __forceinline__ void attend(Memory<D> &memory, const QueryTile &tile,
     await_products<1>();
     hold(s);
     if (speaker) {
-      memory.keys_read[keys.at].arrive();
+      arrive(&memory.keys_read[keys.at]);
     }
     float2 shrink = softmax.weigh<false>(s, i * KEYS, last, warp_first, scale);
     await_products<0>();
     hold(sums);
     if (speaker) {
-      memory.values_read[values.at].arrive();
+      arrive(&memory.values_read[values.at]);
     }
     keys.next();
     values.next();
@@ -456,7 +456,7 @@ __device__ __forceinline__ void attend(Memory<D> &memory, const QueryTile &tile,
     }
     pack_weights<HALF>(p, s);
   }
-  memory.values_here[values.at].await(values.phase);
+  await(&memory.values_here[values.at], values.phase);
   hold(sums);
   begin_products();
   begin_sums<D, HALF>(sums, p, memory.values[values.at]);
@@ -489,13 +489,13 @@ __device__ __forceinline__ void prefill(uint8_t *shared, const Source &source,
   Memory<D> &memory = *reinterpret_cast<Memory<D> *>(shared);
   if (threadIdx.x == 0) {
     for (int i = 0; i < STAGES; i++) {
-      memory.keys_here[i].begin(Source::WARPS);
-      memory.values_here[i].begin(Source::WARPS);
-      memory.keys_read[i].begin(SIDES * WARPGROUP / WARP);
-      memory.values_read[i].begin(SIDES * WARPGROUP / WARP);
+      make_gate(&memory.keys_here[i], Source::WARPS);
+      make_gate(&memory.values_here[i], Source::WARPS);
+      make_gate(&memory.keys_read[i], SIDES * WARPGROUP / WARP);
+      make_gate(&memory.values_read[i], SIDES * WARPGROUP / WARP);
     }
-    memory.last_values.begin(1);
-    publish_barriers();
+    make_gate(&memory.last_values, 1);
+    gates_made();
   }
   __syncthreads();
   int tiles = (tile.end + KEYS - 1) / KEYS;

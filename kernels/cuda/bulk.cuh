@@ -5,6 +5,8 @@
 
 #include <stdint.h>
 
+#include "mma.cuh"
+
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 #define BULK_COPIES 1
 #endif
@@ -15,12 +17,8 @@
 // that were announced to it.
 typedef uint64_t Gate;
 
-__device__ __forceinline__ uint32_t in_shared(const void *p) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
-}
-
 __device__ __forceinline__ void make_gate(Gate *gate, int arrivals) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(in_shared(gate)), "r"(arrivals)
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(gate)), "r"(arrivals)
                : "memory");
 }
 
@@ -30,13 +28,13 @@ __device__ __forceinline__ void gates_made() {
 }
 
 __device__ __forceinline__ void arrive(Gate *gate) {
-  asm volatile("mbarrier.arrive.release.cta.shared::cta.b64 _, [%0];" ::"r"(in_shared(gate))
+  asm volatile("mbarrier.arrive.release.cta.shared::cta.b64 _, [%0];" ::"r"(shared_address(gate))
                : "memory");
 }
 
 __device__ __forceinline__ void arrive_expecting(Gate *gate, int bytes) {
   asm volatile("mbarrier.arrive.expect_tx.release.cta.shared::cta.b64 _, [%0], %1;" ::"r"(
-                   in_shared(gate)),
+                   shared_address(gate)),
                "r"(bytes)
                : "memory");
 }
@@ -50,7 +48,7 @@ __device__ __forceinline__ void await(Gate *gate, uint32_t parity) {
                "@p bra done;\n"
                "bra again;\n"
                "done:\n"
-               "}\n" ::"r"(in_shared(gate)),
+               "}\n" ::"r"(shared_address(gate)),
                "r"(parity)
                : "memory");
 }
@@ -60,8 +58,8 @@ __device__ __forceinline__ void copy_bulk(void *to, const void *from, int bytes,
   uint64_t policy;
   asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
-               "[%0], [%1], %2, [%3], %4;" ::"r"(in_shared(to)),
-               "l"(from), "r"(bytes), "r"(in_shared(gate)), "l"(policy)
+               "[%0], [%1], %2, [%3], %4;" ::"r"(shared_address(to)),
+               "l"(from), "r"(bytes), "r"(shared_address(gate)), "l"(policy)
                : "memory");
 }
 

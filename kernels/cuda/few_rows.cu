@@ -27,10 +27,6 @@ constexpr int FEW_THREADS = FEW_WARPS * WARP;
 constexpr int PART = 16;         // bytes that a thread takes of a row at once
 constexpr int STRETCH = 4 * PART; // and the four threads that share a row
 
-__device__ __forceinline__ uint32_t word(const uint4 &part, int j) {
-  return j == 0 ? part.x : j == 1 ? part.y : j == 2 ? part.z : part.w;
-}
-
 // c[m][n] += a warp's 16 rows m of the weight, parts (g, 16 bytes) and (g + 8, 16 bytes), by 8 rows n
 // of x, part (g, 16 bytes).
 template <int MT, int TILES>

@@ -201,7 +201,7 @@ extern "C" __global__ void silu_mul_rounded(const bf16 *gate, const bf16 *up, co
 #pragma unroll
     for (int j = 0; j < VECTOR; j++) {
       float g = v[j] * factor;
-      v[j] = __fdividef(g, 1.0f + __expf(-g)) * (other[j] * factor);
+      v[j] = silu(g) * (other[j] * factor);
     }
   });
 }

@@ -93,7 +93,7 @@ struct Block {
   float *row_scales; // [MOST_ROWS]
   int *pieces;       // [MOST_ROWS + 1]: attention's, of the rows before; their length; a flag
   int *contexts;     // [MOST_ROWS]: how long, 0 of a row that is no token
-  int *in_flight;    // how many slots of the queue may be
+  volatile int *in_flight; // how many slots of the queue may be
   int *begins;       // [MOST_ROWS]: as in Step
   int *slots;        // [MOST_ROWS]: as in Step
   size_t *ahead;     // [2][CREW_WARPS]: see Ahead

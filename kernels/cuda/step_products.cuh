@@ -104,7 +104,7 @@ __device__ __forceinline__ void ask(const Step &s, const Block &b, Turn &turn, i
       for (int at = from; at < end; at += CHUNK) {
         int count = min(CHUNK, end - at);
         await(b.empty + turn.slot, turn.parity ^ 1);
-        while (turn.issued - turn.arrived >= *static_cast<volatile int *>(b.in_flight)) {
+        while (turn.issued - turn.arrived >= *b.in_flight) {
           await(b.full + turn.behind, turn.behind_parity);
           turn.arrived++;
           if (++turn.behind == s.slots_of_queue) {
@@ -130,10 +130,6 @@ __device__ __forceinline__ void ask(const Step &s, const Block &b, Turn &turn, i
     }
   }
   turn.deal(units);
-}
-
-__device__ __forceinline__ uint32_t word(const uint4 &part, int j) {
-  return j == 0 ? part.x : j == 1 ? part.y : j == 2 ? part.z : part.w;
 }
 
 // What a thread multiplies at once: parts of rows g and g + 8 of the weight, and of row g of x, as
@@ -197,7 +193,7 @@ __device__ __forceinline__ void multiply_all(const Step &s, const Block &b, Turn
     // What is multiplied by rows that are not there is not stored: any will do for them.
     const char *x = b.x + min(g, rows - 1) * s.x_stride + warp * STRETCH * X + t * PART;
     if (threadIdx.x == 0) {
-      *static_cast<volatile int *>(b.in_flight) = IN_FLIGHT;
+      *b.in_flight = IN_FLIGHT;
     }
     if (turn.first() < units) {
       for (bool more = true; more;) {
@@ -272,7 +268,7 @@ __device__ __forceinline__ void multiply_all(const Step &s, const Block &b, Turn
       }
     }
     if (threadIdx.x == 0) {
-      *static_cast<volatile int *>(b.in_flight) = IN_FLIGHT_BETWEEN;
+      *b.in_flight = IN_FLIGHT_BETWEEN;
     }
     if (end < bytes) {
       crew_barrier(); // x is read no more

@@ -78,6 +78,18 @@ __device__ __forceinline__ void norm_rows(const Step &s, const Block &b, float f
       }
     }
   };
+  auto each = [&](auto use) {
+#pragma unroll
+    for (int k = 0; k < BATCH; k++) {
+      if (of.first + k * of.step < vectors) {
+        use(kept[k], of.first + k * of.step);
+      }
+    }
+#pragma unroll 1
+    for (int i = of.first + BATCH * of.step; i < vectors; i += of.step) {
+      use(fresh(row + i), i);
+    }
+  };
   if (busy) {
 #pragma unroll
     for (int k = 0; k < BATCH; k++) {
@@ -85,16 +97,7 @@ __device__ __forceinline__ void norm_rows(const Step &s, const Block &b, float f
         kept[k] = fresh(row + of.first + k * of.step);
       }
     }
-#pragma unroll
-    for (int k = 0; k < BATCH; k++) {
-      if (of.first + k * of.step < vectors) {
-        look(kept[k], of.first + k * of.step);
-      }
-    }
-#pragma unroll 1
-    for (int i = of.first + BATCH * of.step; i < vectors; i += of.step) {
-      look(fresh(row + i), i);
-    }
+    each(look);
   }
   squares = warp_reduce(squares, [](float a, float c) { return a + c; });
   largest = warp_reduce(largest, [](float a, float c) { return fmaxf(a, c); });
@@ -125,7 +128,7 @@ __device__ __forceinline__ void norm_rows(const Step &s, const Block &b, float f
     }
     float inverse = quotient(1.0f, divisor);
     char *x = b.x + of.row * s.x_stride;
-    auto put = [&](const uint4 &raw, int i) {
+    each([&](const uint4 &raw, int i) {
       float v[VECTOR], w[VECTOR];
       load8(reinterpret_cast<const bf16 *>(&raw), v);
       load8(b.norm + i * VECTOR, w);
@@ -134,17 +137,7 @@ __device__ __forceinline__ void norm_rows(const Step &s, const Block &b, float f
         v[j] *= scale * w[j];
       }
       keep8<W>(x, i, v, inverse);
-    };
-#pragma unroll
-    for (int k = 0; k < BATCH; k++) {
-      if (of.first + k * of.step < vectors) {
-        put(kept[k], of.first + k * of.step);
-      }
-    }
-#pragma unroll 1
-    for (int i = of.first + BATCH * of.step; i < vectors; i += of.step) {
-      put(fresh(row + i), i);
-    }
+    });
   }
   crew_barrier();
 }

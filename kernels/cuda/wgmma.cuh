@@ -10,6 +10,7 @@
 
 #include <stdint.h>
 
+#include "bulk.cuh"
 #include "mma.cuh"
 
 constexpr int WARPGROUP = 128;
@@ -118,49 +119,6 @@ __device__ __forceinline__ void multiply_columns(float (&c)[64], const uint32_t 
   }
 }
 
-// A barrier in shared memory: whoever waits for its phase 0, 1, 0, ... goes on once `count` arrived
-// and all bytes that were announced came.
-struct Barrier {
-  uint64_t word;
-
-  __device__ __forceinline__ void begin(int count) {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;\n" ::"r"(shared_address(&word)),
-                 "r"(count)
-                 : "memory");
-  }
-
-  __device__ __forceinline__ void arrive() {
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];\n" ::"r"(shared_address(&word))
-                 : "memory");
-  }
-
-  // Arrives, and announces bytes that the copy engine will bring.
-  __device__ __forceinline__ void announce(int bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;\n" ::"r"(
-                     shared_address(&word)),
-                 "r"(bytes)
-                 : "memory");
-  }
-
-  __device__ __forceinline__ void await(int phase) {
-    asm volatile("{\n"
-                 ".reg .pred done;\n"
-                 "again:\n"
-                 "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-                 "@done bra.uni over;\n"
-                 "bra.uni again;\n"
-                 "over:\n"
-                 "}\n" ::"r"(shared_address(&word)),
-                 "r"(phase)
-                 : "memory");
-  }
-};
-
-// Once barriers are set up and before others use them.
-__device__ __forceinline__ void publish_barriers() {
-  asm volatile("fence.mbarrier_init.release.cluster;\n" ::: "memory");
-}
-
 // What this thread wrote to shared memory products may read, once a barrier is passed.
 __device__ __forceinline__ void publish_to_products() {
   asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
@@ -172,10 +130,10 @@ struct alignas(64) TensorMap {
 };
 
 // Brings a box of a tensor of four dimensions, of which the last begins at `at`.
-__device__ __forceinline__ void copy_box(void *to, const TensorMap &map, int at, Barrier &barrier) {
+__device__ __forceinline__ void copy_box(void *to, const TensorMap &map, int at, Gate &gate) {
   asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes "
                "[%0], [%1, {%2, %2, %2, %3}], [%4];\n" ::"r"(shared_address(to)),
-               "l"(&map), "r"(0), "r"(at), "r"(shared_address(&barrier.word))
+               "l"(&map), "r"(0), "r"(at), "r"(shared_address(&gate))
                : "memory");
 }
 

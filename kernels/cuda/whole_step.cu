@@ -22,9 +22,6 @@
 
 #ifdef BULK_COPIES
 
-// The fast forms err by a few units of the last place of a float.
-__device__ __forceinline__ float silu(float v) { return __fdividef(v, 1.0f + __expf(-v)); }
-
 __device__ __forceinline__ void put(bf16 *p, float v, float) { *p = __float2bfloat16_rn(v); }
 __device__ __forceinline__ void put(e4m3 *p, float v, float inverse) { *p = to_e4m3(v * inverse); }
 
