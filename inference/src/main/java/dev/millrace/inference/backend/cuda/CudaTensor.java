@@ -30,6 +30,18 @@ record CudaTensor(
     }
   }
 
+  /**
+   * Takes memory for a tensor of zeros, which owns it.
+   *
+   * @param what it is, for messages
+   */
+  static CudaTensor zeros(GpuMemory memory, String what, int rows, int columns, Type type) {
+    long bytes = Math.multiplyExact((long) rows * columns, type.bytes);
+    long address = memory.allocate("%s [%d, %d]".formatted(what, rows, columns), bytes);
+    memory.zero(address, bytes);
+    return new CudaTensor(memory, address, rows, columns, columns, type, true);
+  }
+
   Rows asRows() {
     return new Rows(address, stride);
   }

@@ -33,7 +33,8 @@ final class CudaWholeNetwork implements WholeNetwork {
   /** As many as the kernel takes, with which it is faster than kernel by kernel on an H200. */
   static final int MOST_ROWS = WholeStepKernels.MOST_ROWS;
 
-  private final CudaBackend backend;
+  private final CudaAttention attention;
+  private final Operands operands;
   private final WholeStepKernels kernels;
   private final Stream stream;
   private final Network network;
@@ -45,27 +46,30 @@ final class CudaWholeNetwork implements WholeNetwork {
   private boolean refused;
 
   private CudaWholeNetwork(
-      CudaBackend backend,
+      CudaAttention attention,
+      Operands operands,
       WholeStepKernels kernels,
       Stream stream,
       Network network,
       UniformNetwork of,
       int mostRows,
       long memory) {
-    this.backend = backend;
+    this.attention = attention;
+    this.operands = operands;
     this.kernels = kernels;
     this.stream = stream;
     this.network = network;
     this.rotary = of.rotary();
     this.mostRows = mostRows;
-    this.norm = backend.floats(of.norm()).address();
+    this.norm = operands.floats(of.norm()).address();
     this.output = ((CudaWeight) of.output()).address();
     this.memory = memory;
   }
 
   /** Null where there is no kernel for the network, or no room for what it works in. */
   static @Nullable CudaWholeNetwork of(
-      CudaBackend backend,
+      CudaAttention attention,
+      Operands operands,
       GpuMemory memory,
       WholeStepKernels kernels,
       Stream stream,
@@ -92,10 +96,11 @@ final class CudaWholeNetwork implements WholeNetwork {
     }
     memory.zero(address, bytes);
     try (Arena arena = Arena.ofShared()) {
-      memory.upload(address, WholeStepKernels.table(layers(backend, network, cache), arena));
+      memory.upload(address, WholeStepKernels.table(layers(operands, network, cache), arena));
     }
     LOG.info("Decode steps of up to {} sequences are one kernel each", rows);
-    return new CudaWholeNetwork(backend, kernels, stream, shape, network, rows, address);
+    return new CudaWholeNetwork(
+        attention, operands, kernels, stream, shape, network, rows, address);
   }
 
   /** What the kernels are told of a network; null if it is not one that they are for. */
@@ -144,20 +149,19 @@ final class CudaWholeNetwork implements WholeNetwork {
         List.of(a.q(), a.k(), a.v()), List.of(a.o()), List.of(f.gate(), f.up()), List.of(f.down()));
   }
 
-  private static List<Layer> layers(
-      CudaBackend backend, UniformNetwork network, CudaKvCache cache) {
+  private static List<Layer> layers(Operands operands, UniformNetwork network, CudaKvCache cache) {
     List<Layer> layers = new ArrayList<>();
     for (int i = 0; i < network.blocks().size(); i++) {
       UniformNetwork.Attention a = network.blocks().get(i).attention();
       UniformNetwork.FeedForward f = network.blocks().get(i).feedForward();
       layers.add(
           new Layer(
-              backend.floats(a.norm()).address(),
+              operands.floats(a.norm()).address(),
               matrix(a.q()),
               matrix(a.k()),
               matrix(a.v()),
               matrix(a.o()),
-              backend.floats(f.norm()).address(),
+              operands.floats(f.norm()).address(),
               matrix(f.gate()),
               matrix(f.up()),
               matrix(f.down()),
@@ -180,7 +184,7 @@ final class CudaWholeNetwork implements WholeNetwork {
     if (refused || !s.isDecode() || s.tokens() > mostRows) {
       return false;
     }
-    CudaBackend.Angles angles = backend.angles(s, rotary);
+    CudaAttention.Angles angles = attention.angles(s, rotary);
     Inputs inputs =
         new Inputs(
             s.tokens(),
@@ -189,8 +193,8 @@ final class CudaWholeNetwork implements WholeNetwork {
             s.arrays.slots(),
             s.arrays.begins(),
             s.arrays.sequences(),
-            backend.contiguous(state).address(),
-            backend.floats(logits).address());
+            operands.contiguous(state).address(),
+            operands.floats(logits).address());
     try {
       kernels.launch(network, memory, norm, output, inputs, stream);
     } catch (CudaException e) {

@@ -1,0 +1,182 @@
+package dev.millrace.inference.backend.cuda;
+
+import dev.millrace.inference.backend.Backend;
+import dev.millrace.inference.backend.Rotary;
+import dev.millrace.inference.backend.Tensor;
+import dev.millrace.inference.checkpoint.ModelConfig;
+import dev.millrace.kernels.AttentionKernels;
+import dev.millrace.kernels.Device;
+import dev.millrace.kernels.Rows;
+import dev.millrace.kernels.Stream;
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.util.HashMap;
+import java.util.Map;
+
+/**
+ * Rotary embedding and attention of a {@link CudaBackend}, which owns and closes it: what a step's
+ * layers share is computed and planned once.
+ */
+final class CudaAttention implements AutoCloseable {
+  private final AttentionKernels kernels;
+  private final int multiprocessors;
+  private final GpuMemory memory;
+  private final Stream stream;
+  private final CudaFp8 fp8;
+  private final Operands operands;
+  private final AttentionPlan plan;
+  private final Widening widening = new Widening();
+  private final Map<Rotary, Long> frequencies = new HashMap<>();
+  private final Scratch cos;
+  private final Scratch sin;
+  private final Scratch partialValues;
+  private final Scratch partialWeights;
+  private final Scratch widened;
+
+  /**
+   * @param fp8 inputs of layers that read what attention makes
+   * @param invariant whether a token's result may depend on its own sequence alone
+   */
+  CudaAttention(Device device, GpuMemory memory, Stream stream, CudaFp8 fp8, boolean invariant) {
+    this.kernels = new AttentionKernels(device.sharedBytes());
+    this.multiprocessors = device.multiprocessors();
+    this.memory = memory;
+    this.stream = stream;
+    this.fp8 = fp8;
+    this.operands = new Operands(fp8);
+    this.plan = new AttentionPlan(invariant);
+    this.cos = new Scratch(memory, "the cosines of a step");
+    this.sin = new Scratch(memory, "the sines of a step");
+    this.partialValues = new Scratch(memory, "parts of attention");
+    this.partialWeights = new Scratch(memory, "weights of parts of attention");
+    this.widened = new Scratch(memory, "keys and values widened for prefill");
+  }
+
+  /** Takes what steps of so many tokens and sequences need on the way, so that none does later. */
+  void reserve(int tokens, int sequences, int heads, int headDim) {
+    cos.of((long) tokens * headDim / 2 * Float.BYTES);
+    sin.of((long) tokens * headDim / 2 * Float.BYTES);
+    partials(AttentionPlan.mostItems(sequences, multiprocessors), heads, headDim);
+  }
+
+  /** Takes what prefill over an FP8 cache needs beside that, where this GPU has kernels for it. */
+  void reserveWidening(int tokens, ModelConfig config) {
+    if (kernels.widens(config.headDim())) {
+      widening.limit(
+          Widening.bytes(
+              tokens, config.maxContext(), config.heads(), config.kvHeads(), config.headDim()));
+      widened.of(widening.most());
+    }
+  }
+
+  /** Blocks of a decode over such a cache that run at once. */
+  int decodeBlocks(CudaKvCache cache) {
+    return multiprocessors * kernels.decodeBlocks(cache.headDim(), cache.numberBytes());
+  }
+
+  /** See {@link Backend#ropeAndStore}. */
+  void ropeAndStore(
+      CudaStep s, Rotary rotary, Tensor q, Tensor k, Tensor v, CudaKvCache kv, int layer) {
+    // Before frequencies are copied, which would have the result made whole.
+    long factors = fp8.take(s.tokens(), (CudaTensor) q, (CudaTensor) k, (CudaTensor) v);
+    Angles angles = angles(s, rotary);
+    if (operands.halves(k).stride() != operands.halves(v).stride()) {
+      throw new IllegalArgumentException("keys and values have rows of different strides");
+    }
+    kernels.ropeAndStore(
+        operands.halves(q).asRows(),
+        operands.halves(k).asRows(),
+        operands.halves(v).address(),
+        factors,
+        angles.cos,
+        angles.sin,
+        s.arrays.slots(),
+        kv.layer(layer, q.columns() / kv.headDim()),
+        s.tokens(),
+        stream);
+  }
+
+  /** Float [tokens][pairs] each, on the device. */
+  record Angles(long cos, long sin) {}
+
+  /** Of a step's tokens; computed once a step. */
+  Angles angles(CudaStep s, Rotary rotary) {
+    long bytes = (long) s.tokens() * rotary.pairs() * Float.BYTES;
+    Angles angles = new Angles(cos.of(bytes), sin.of(bytes));
+    if (s.rotary != rotary) {
+      kernels.angles(
+          s.arrays.positions(),
+          frequencies.computeIfAbsent(rotary, this::frequencies),
+          angles.cos,
+          angles.sin,
+          s.tokens(),
+          rotary.pairs(),
+          rotary.scale(),
+          stream);
+      s.rotary = rotary;
+    }
+    return angles;
+  }
+
+  private long frequencies(Rotary rotary) {
+    double[] values = rotary.inverseFrequencies();
+    long bytes = (long) values.length * Double.BYTES;
+    long address = memory.allocate("the frequencies of a rotary embedding", bytes);
+    try (Arena arena = Arena.ofShared()) {
+      MemorySegment from = arena.allocateFrom(ValueLayout.JAVA_DOUBLE, values);
+      memory.upload(address, from);
+    }
+    return address;
+  }
+
+  /** See {@link Backend#attention}. */
+  void attention(CudaStep s, Tensor q, CudaKvCache kv, int layer, Tensor out) {
+    int heads = q.columns() / kv.headDim();
+    AttentionKernels.Layer l = kv.layer(layer, heads);
+    CudaStep.Attention a =
+        s.arrays
+            .attention()
+            .computeIfAbsent(
+                l.kvHeads(),
+                n -> {
+                  plan.plan(s.batch(), heads / n, n, decodeBlocks(kv));
+                  boolean widens = l.fp8() != null && kernels.widens(kv.headDim());
+                  widening.plan(s.batch(), plan, heads / n, widens ? kv.blockNumbers(n) : 0);
+                  return CudaStep.Attention.send(
+                      plan, widening.send(s.buffer(), widened), s.buffer());
+                });
+    Rows queries = operands.halves(q).asRows();
+    Rows results = operands.halves(out instanceof CudaInput input ? input.room() : out).asRows();
+    if (a.tiles().count() > 0) {
+      kernels.prefill(queries, results, l, s.arrays.sequences(), a.tiles(), stream);
+    }
+    if (a.widened() != null) {
+      kernels.prefillWidened(queries, results, l, s.arrays.sequences(), a.widened(), stream);
+    }
+    if (a.items().count() > 0) {
+      AttentionKernels.Partials partials =
+          a.merges().count() > 0
+              ? partials(a.items().count(), heads, kv.headDim())
+              : new AttentionKernels.Partials(0, 0);
+      kernels.decode(queries, results, l, s.arrays.sequences(), a.items(), partials, stream);
+      if (a.merges().count() > 0) {
+        kernels.merge(results, l, s.arrays.sequences(), a.merges(), partials, stream);
+      }
+    }
+    if (out instanceof CudaInput input) {
+      fp8.round(input, s.tokens());
+    }
+  }
+
+  private AttentionKernels.Partials partials(int items, int heads, int headDim) {
+    return new AttentionKernels.Partials(
+        partialValues.of(AttentionKernels.Partials.valueBytes(items, heads, headDim)),
+        partialWeights.of(AttentionKernels.Partials.weightBytes(items, heads)));
+  }
+
+  @Override
+  public void close() {
+    kernels.close();
+  }
+}
