@@ -24,12 +24,12 @@ constexpr int STRETCH = 4 * PART; // and the four threads that share a row
 constexpr int CHUNK = 2048; // of a row of weight, that the queue brings at once
 constexpr int ACROSS = STRETCH * CREW_WARPS; // what the crew takes of a row at once
 constexpr int EACH_CHUNK = CHUNK / ACROSS;   // and so a thread of a chunk
-constexpr int ROW_BYTES = CHUNK + STRETCH; // apart, so that eight threads meet no bank twice
-constexpr int SLOT = UNIT * ROW_BYTES;
-constexpr int SUMS = UNIT + 4; // of a row of x, so far apart that a warp's meet no bank twice
+constexpr int SLOT = UNIT * CHUNK + STRETCH; // see place_in_slot
 constexpr int BLOCK_TOKENS = 16;
-constexpr int LEAST_STRETCH = 256; // tokens of a piece of attention
-constexpr int MOST_SLOTS = 16;
+constexpr int LEAST_STRETCH = 128; // tokens of a piece of attention: what the crew takes at once
+// Contexts up to here stay in one piece: another such stretch takes less than putting pieces together.
+constexpr int LEFT_WHOLE = 384;
+constexpr int MOST_SLOTS = 8;
 // Slots of the queue that are on their way at once: what is asked for beyond that comes no earlier, but
 // queues up before everything else that the multiprocessor asks for. Between products, where all wait
 // for small things that other blocks left, the queue has time to fill with fewer.
@@ -85,19 +85,30 @@ struct Block {
   int *tags, *sum_tags;    // what is in a slot of the queue, and in sums
   Layer *layers;
   char *x;           // [rows][x_stride], numbers of two bytes
-  float *norm;       // [hidden]: what the next norm multiplies by
-  float *sums;       // [SUM_BUFFERS][CREW_WARPS][rows][SUMS]
-  float *held;       // [MOST_HELD][rows * UNIT]
+  float *norm;       // [hidden]: what the next norm multiplies by; behind x's first row where that has room
+  float *sums;       // [SUM_BUFFERS][CREW_WARPS][rows][sums_of(rows)]
+  float *held;       // [MOST_HELD][rows * UNIT], of steps whose products are taken in segments
   float *tops;       // [rows * UNIT]
   float *scratch;    // [2][CREW_WARPS]
-  float *row_scales; // [MOST_ROWS]
-  int *pieces;       // [MOST_ROWS + 1]: attention's, of the rows before; their length; a flag
-  int *contexts;     // [MOST_ROWS]: how long, 0 of a row that is no token
+  float *row_scales; // [rows]
+  int *pieces;       // [rows + 1]: attention's, of the rows before
+  int *stretch;      // tokens of a piece
+  int *last;         // whether this block puts pieces together
+  int *contexts;     // [rows]: how long, 0 of a row that is no token
   volatile int *in_flight; // how many slots of the queue may be
-  int *begins;       // [MOST_ROWS]: as in Step
-  int *slots;        // [MOST_ROWS]: as in Step
+  int *begins;       // [rows]: as in Step
+  int *slots;        // [rows]: as in Step
   size_t *ahead;     // [2][CREW_WARPS]: see Ahead
 };
+
+// Where a row of a unit lies in a slot of the queue. Eight threads that read at once have two rows, an
+// even and an odd one, whose bytes must be 64 apart to meet no bank twice: all odd rows are.
+__device__ __forceinline__ int place_in_slot(int stripe, int row) {
+  return (row % 2 * STRIPE + stripe * (STRIPE / 2) + row / 2) * CHUNK + row % 2 * STRETCH;
+}
+
+// Numbers from the sums of a row of x to the next's, so far apart that a warp's meet no bank twice.
+__device__ __forceinline__ int sums_of(int rows) { return rows == 1 ? UNIT : UNIT + 4; }
 
 // a / b to two units of the last place.
 __device__ __forceinline__ float quotient(float a, float b) { return __fdividef(a, b); }

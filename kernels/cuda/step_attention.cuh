@@ -208,7 +208,7 @@ struct Pieces {
   __device__ static Pieces of(const Step &s, const Block &b) {
     Pieces p;
     p.before = b.pieces;
-    p.stretch = b.pieces[MOST_ROWS + 1];
+    p.stretch = *b.stretch;
     p.all = b.pieces[s.rows];
     return p;
   }
@@ -216,20 +216,25 @@ struct Pieces {
   // By one thread.
   __device__ static void plan(const Step &s, const Block &b) {
     unsigned tokens = 0;
+    int longest = 0;
     for (int r = 0; r < s.rows; r++) {
       b.begins[r] = s.begin[r];
       b.slots[r] = s.slots[r];
       b.contexts[r] = b.slots[r] < 0 ? 0 : s.context_length[s.begin[r]];
       tokens += b.contexts[r];
+      longest = max(longest, b.contexts[r]);
     }
     unsigned each = (tokens * s.kv_heads + gridDim.x - 1) / gridDim.x;
     each = (each + LEAST_STRETCH - 1) / LEAST_STRETCH * LEAST_STRETCH;
     int stretch = static_cast<int>(max(each, static_cast<unsigned>(LEAST_STRETCH)));
+    if (longest <= LEFT_WHOLE) {
+      stretch = LEFT_WHOLE;
+    }
     b.pieces[0] = 0;
     for (int r = 0; r < s.rows; r++) {
       b.pieces[r + 1] = b.pieces[r] + (b.contexts[r] + stretch - 1) / stretch * s.kv_heads;
     }
-    b.pieces[MOST_ROWS + 1] = stretch;
+    *b.stretch = stretch;
   }
 };
 
@@ -430,11 +435,11 @@ __device__ __forceinline__ void attend_all(const Step &s, const Block &b, const 
     // Whoever is the last of a row and head puts the pieces together.
     unsigned *count_of = s.counts + 2 + piece.row * s.kv_heads + piece.head;
     if (threadIdx.x == 0) {
-      b.pieces[MOST_ROWS + 2] =
+      *b.last =
           count_in_and_look(count_of) + 1 == static_cast<unsigned>(piece.parts);
     }
     crew_barrier();
-    if (b.pieces[MOST_ROWS + 2]) {
+    if (*b.last) {
       int one = pieces.before[piece.row] + piece.head;
       for (int j = 2 * threadIdx.x; j < count; j += 2 * CREW) {
         int head = j / D;

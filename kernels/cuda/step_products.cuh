@@ -122,8 +122,7 @@ __device__ __forceinline__ void ask(const Step &s, const Block &b, Turn &turn, i
         }
         __syncwarp();
         if (lane < STRIPE) {
-          copy_bulk(b.queue + turn.slot * SLOT + (stripe * STRIPE + lane) * ROW_BYTES, row + at, count,
-                    full);
+          copy_bulk(b.queue + turn.slot * SLOT + place_in_slot(stripe, lane), row + at, count, full);
         }
         turn.next_slot(s.slots_of_queue);
       }
@@ -202,11 +201,11 @@ __device__ __forceinline__ void multiply_all(const Step &s, const Block &b, Turn
         for (int at = from; at < end; at += CHUNK) {
           await(b.full + turn.slot, turn.parity);
           tag = b.tags[turn.slot];
-          const char *come = b.queue + turn.slot * SLOT + g * ROW_BYTES + column;
+          const char *come = b.queue + turn.slot * SLOT + place_in_slot(0, g) + column;
           const char *here = x + (at - from) * X;
           auto take = [&](Parts<W> &part, int i) {
             part.low = *reinterpret_cast<const uint4 *>(come + i * ACROSS);
-            part.high = *reinterpret_cast<const uint4 *>(come + i * ACROSS + STRIPE * ROW_BYTES);
+            part.high = *reinterpret_cast<const uint4 *>(come + i * ACROSS + STRIPE / 2 * CHUNK);
 #pragma unroll
             for (int k = 0; k < X; k++) {
               part.x[k] = *reinterpret_cast<const uint4 *>(here + i * ACROSS * X + k * STRETCH);
@@ -243,7 +242,7 @@ __device__ __forceinline__ void multiply_all(const Step &s, const Block &b, Turn
         }
         more = tag % 2 != 0;
         await(b.stored + sums_at, sums_parity ^ 1);
-        float *sums = b.sums + sums_at * CREW_WARPS * rows * SUMS;
+        float *sums = b.sums + sums_at * CREW_WARPS * rows * sums_of(rows);
 #pragma unroll
         for (int j = 0; j < 4; j++) {
           int row = 2 * t + j % 2;
@@ -253,7 +252,7 @@ __device__ __forceinline__ void multiply_all(const Step &s, const Block &b, Turn
             sum += c[i][j];
           }
           if (row < rows) {
-            sums[(warp * rows + row) * SUMS + j / 2 * STRIPE + g] = sum;
+            sums[(warp * rows + row) * sums_of(rows) + j / 2 * STRIPE + g] = sum;
           }
         }
         if (threadIdx.x == 0) {
@@ -306,7 +305,7 @@ __device__ __forceinline__ void store_all(const Step &s, const Block &b, Turn &t
       await(b.summed + sums_at, sums_parity);
       int unit = b.sum_tags[sums_at] / 2;
       more = b.sum_tags[sums_at] % 2 != 0;
-      const float *sums = b.sums + sums_at * CREW_WARPS * rows * SUMS;
+      const float *sums = b.sums + sums_at * CREW_WARPS * rows * sums_of(rows);
       // Whole warps: lanes without an output take part in shuffles.
       for (int j = mine_first; j - lane < outputs; j += STORERS) {
         bool mine = j < outputs;
@@ -315,7 +314,7 @@ __device__ __forceinline__ void store_all(const Step &s, const Block &b, Turn &t
         float sum = 0.0f;
 #pragma unroll
         for (int k = 0; k < CREW_WARPS; k++) {
-          sum += sums[(k * rows + row) * SUMS + i];
+          sum += sums[(k * rows + row) * sums_of(rows) + i];
         }
         if (segment < bytes && mine) {
           float *held = b.held + n * outputs + j;

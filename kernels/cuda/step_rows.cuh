@@ -44,6 +44,7 @@ constexpr int BATCH = 4;
 
 // Asks for what a norm multiplies by; it is there for all behind the next barrier.
 __device__ __forceinline__ void ask_for_weight(const Step &s, const Block &b, const float *weight) {
+  crew_barrier(); // x, which it may lie in, is read no more
   for (int i = 4 * threadIdx.x; i < s.hidden; i += 4 * CREW) {
     copy_async(b.norm + i, weight + i, true);
   }

@@ -77,12 +77,18 @@ final class KernelModule implements AutoCloseable {
 
   /** As {@link #find}, of a kernel all of whose blocks run at once. */
   @Nullable Kernel findTogether(String function) {
+    return find(function, LaunchConfig.Way.TOGETHER);
+  }
+
+  /** As {@link #find}, of a kernel that is overlapping, and whose blocks run in clusters. */
+  @Nullable Kernel findClusters(String function) {
+    return find(function, LaunchConfig.Way.CLUSTERS, LaunchConfig.Way.OVERLAPPING);
+  }
+
+  private @Nullable Kernel find(String function, LaunchConfig.Way... ways) {
     return driver.has(name, module, function)
         ? new Kernel(
-            driver,
-            function,
-            driver.function(name, module, function),
-            new LaunchConfig(LaunchConfig.Way.TOGETHER))
+            driver, function, driver.function(name, module, function), new LaunchConfig(ways))
         : null;
   }
 
@@ -156,6 +162,15 @@ final class KernelModule implements AutoCloseable {
     int blocksAtOnce(int threads, int sharedBytes) {
       allow(sharedBytes);
       return driver.blocksAtOnce(name, function, threads, sharedBytes);
+    }
+
+    /** Of a kernel in clusters: how many blocks each has from here on. */
+    Kernel inClustersOf(int blocks) {
+      if (config == null) {
+        throw new IllegalStateException(name + " is not launched in clusters");
+      }
+      config.clusters(blocks);
+      return this;
     }
 
     private void allow(int sharedBytes) {

@@ -3,9 +3,10 @@ package dev.millrace.kernels;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.util.List;
 
 /**
- * The driver's {@code CUlaunchConfig} of a kernel that is launched in a way of its own. Used again
+ * The driver's {@code CUlaunchConfig} of a kernel that is launched in ways of its own. Used again
  * and again; its memory goes with it.
  */
 final class LaunchConfig {
@@ -13,6 +14,8 @@ final class LaunchConfig {
   enum Way {
     /** All of its blocks run at once, or it is not launched. */
     TOGETHER(2),
+    /** So many of its blocks, one after another, are a cluster: see {@link #clusters}. */
+    CLUSTERS(4),
     /** It may be set up while the kernel before it in its stream still runs. */
     OVERLAPPING(6);
 
@@ -40,17 +43,32 @@ final class LaunchConfig {
   private static final long ATTRIBUTE_BYTES = 72;
 
   private final MemorySegment segment;
+  private final MemorySegment attributes;
+  private final List<Way> ways;
 
-  LaunchConfig(Way way) {
+  LaunchConfig(Way... ways) {
     Arena arena = Arena.ofAuto();
     this.segment = arena.allocate(CONFIG_BYTES, 8);
-    MemorySegment attribute = arena.allocate(ATTRIBUTE_BYTES, 8);
-    attribute.set(ValueLayout.JAVA_INT, ATTRIBUTE_ID, way.attribute);
-    attribute.set(ValueLayout.JAVA_INT, ATTRIBUTE_VALUE, 1);
-    for (long one : new long[] {GRID_Z, BLOCK_Y, BLOCK_Z, ATTRIBUTE_COUNT}) {
+    this.attributes = arena.allocate(ways.length * ATTRIBUTE_BYTES, 8);
+    this.ways = List.of(ways);
+    for (int i = 0; i < ways.length; i++) {
+      attributes.set(ValueLayout.JAVA_INT, i * ATTRIBUTE_BYTES + ATTRIBUTE_ID, ways[i].attribute);
+      attributes.set(ValueLayout.JAVA_INT, i * ATTRIBUTE_BYTES + ATTRIBUTE_VALUE, 1);
+    }
+    for (long one : new long[] {GRID_Z, BLOCK_Y, BLOCK_Z}) {
       segment.set(ValueLayout.JAVA_INT, one, 1);
     }
-    segment.set(ValueLayout.ADDRESS, ATTRIBUTES, attribute);
+    segment.set(ValueLayout.JAVA_INT, ATTRIBUTE_COUNT, ways.length);
+    segment.set(ValueLayout.ADDRESS, ATTRIBUTES, attributes);
+  }
+
+  /** How many blocks a cluster has; 1 at first. */
+  LaunchConfig clusters(int blocks) {
+    long value = ways.indexOf(Way.CLUSTERS) * ATTRIBUTE_BYTES + ATTRIBUTE_VALUE;
+    attributes.set(ValueLayout.JAVA_INT, value, blocks);
+    attributes.set(ValueLayout.JAVA_INT, value + Integer.BYTES, 1);
+    attributes.set(ValueLayout.JAVA_INT, value + 2 * Integer.BYTES, 1);
+    return this;
   }
 
   LaunchConfig of(int gridX, int gridY, int threads, int sharedBytes, long stream) {

@@ -25,8 +25,8 @@ public final class PinnedMemory implements AutoCloseable {
     return segment;
   }
 
-  /** Of so many bytes at an offset. */
-  long address(long offset, long length) {
+  /** Of so many bytes at an offset; kernels read and write them there too, over the bus. */
+  public long address(long offset, long length) {
     Objects.checkFromIndexSize(offset, length, segment.byteSize());
     return segment.address() + offset;
   }

@@ -4,6 +4,7 @@ import java.lang.foreign.MemoryLayout;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.StructLayout;
 import java.lang.foreign.ValueLayout;
+import org.jspecify.annotations.Nullable;
 
 /**
  * The launcher of {@code sampling.cu}. Loaded into the current context by whoever closes it.
@@ -17,6 +18,9 @@ public final class SamplingKernels implements AutoCloseable {
   public static final int FAILED = -1;
 
   private static final int THREADS = 1024;
+
+  /** Of a row, a power of two. */
+  private static final int MOST_BLOCKS = 8;
 
   private static final StructLayout DRAW =
       MemoryLayout.structLayout(
@@ -52,7 +56,20 @@ public final class SamplingKernels implements AutoCloseable {
   public static final long LOGPROBS_BYTES = LOGPROBS.byteSize();
 
   private final KernelModule module = KernelModule.load("sampling");
-  private final KernelModule.Kernel sample = module.kernel("sample");
+  private final KernelModule.Kernel sample = module.overlapping("sample");
+  // Null where the GPU has no clusters.
+  private final KernelModule.@Nullable Kernel byClusters =
+      module.findClusters("sample_by_clusters");
+  private final int multiprocessors;
+
+  /**
+   * Loads the kernels.
+   *
+   * @param multiprocessors of the GPU: of few rows each is shared by several of them
+   */
+  public SamplingKernels(int multiprocessors) {
+    this.multiprocessors = multiprocessors;
+  }
 
   /**
    * How a row's token is drawn.
@@ -152,6 +169,7 @@ public final class SamplingKernels implements AutoCloseable {
    * @param masked int tokens, by which the draws index
    * @param previous int, what the step before drew; read only where a draw has one pending
    * @param tokens int [rows], {@link #FAILED} where the logits are no numbers
+   * @param hostTokens the same for the host, in pinned memory
    * @param logprobs [rows] where the draws ask for some, else 0
    */
   public void sample(
@@ -161,12 +179,29 @@ public final class SamplingKernels implements AutoCloseable {
       long masked,
       long previous,
       long tokens,
+      long hostTokens,
       long logprobs,
       int rows,
       int vocab,
       Stream stream) {
-    sample.with(logits).with(draws).with(seen).with(masked).with(previous).with(tokens);
-    sample.with(logprobs).with(vocab).launch(rows, THREADS, stream);
+    int blocks = blocks(rows, multiprocessors);
+    KernelModule.Kernel kernel =
+        byClusters == null || blocks == 1 ? sample : byClusters.inClustersOf(blocks);
+    kernel.with(logits).with(draws).with(seen).with(masked).with(previous);
+    kernel.with(tokens).with(hostTokens).with(logprobs).with(vocab);
+    kernel.launch(kernel == sample ? rows : rows * blocks, THREADS, stream);
+  }
+
+  /**
+   * Blocks of each row, so that all run at once: a cluster's are neighbours, so that not each
+   * multiprocessor finds a place in one.
+   */
+  static int blocks(int rows, int multiprocessors) {
+    int blocks = MOST_BLOCKS;
+    while (blocks > 1 && rows * blocks > multiprocessors * 3 / 4) {
+      blocks /= 2;
+    }
+    return blocks;
   }
 
   @Override

@@ -26,12 +26,16 @@ public final class WholeStepKernels implements AutoCloseable {
   private static final int UNIT = 16;
   private static final int CHUNK = 2048;
   private static final int STRETCH = 64;
-  private static final int SLOT = UNIT * (CHUNK + STRETCH);
-  private static final int SUMS = UNIT + 4;
+  private static final int SLOT = UNIT * CHUNK + STRETCH;
   private static final int SUM_BUFFERS = 3;
   private static final int MOST_HELD = 8;
-  private static final int MOST_SLOTS = 16;
-  private static final int FIXED_BYTES = 1280;
+  private static final int MOST_SLOTS = 8;
+
+  // Of what whole_step.cu lays out first: in any step, and for each row; then comes a 16-byte
+  // place.
+  private static final int FIXED_BYTES = 448;
+  private static final int ROW_BYTES = 5 * Integer.BYTES + UNIT * Float.BYTES;
+  private static final int PART = 16;
   private static final int LAYER_BYTES = 144;
   private static final int STEP_BYTES = 184;
   private static final int MOST_GROUP = 8;
@@ -211,13 +215,16 @@ public final class WholeStepKernels implements AutoCloseable {
       }
     }
     int shares = CREW_WARPS * heads.group() * (heads.dim + 2) * Float.BYTES;
+    int sums = rows == 1 ? UNIT : UNIT + 4;
     int rest =
-        FIXED_BYTES
+        Math.ceilDiv(FIXED_BYTES + rows * ROW_BYTES, PART) * PART
             + n.layers * LAYER_BYTES
-            + n.hidden * Float.BYTES
-            + SUM_BUFFERS * CREW_WARPS * rows * SUMS * Float.BYTES
-            + MOST_HELD * UNIT * rows * Float.BYTES
+            + SUM_BUFFERS * CREW_WARPS * rows * sums * Float.BYTES
+            + (stride < whole ? MOST_HELD * UNIT * rows * Float.BYTES : 0)
             + Math.max(rows * stride, shares);
+    int norm = n.hidden * Float.BYTES;
+    // Behind the first row of inputs, where there is room.
+    rest += 2 * n.hidden + STRETCH + norm <= stride ? 0 : norm;
     int slots = Math.min(MOST_SLOTS, (sharedBytes - rest) / SLOT);
     return slots < LEAST_SLOTS ? null : new Shared(stride, slots, rest + slots * SLOT);
   }

@@ -12,6 +12,7 @@ import java.nio.ByteOrder;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Objects;
+import java.util.stream.IntStream;
 import jcuda.driver.CUresult;
 import org.junit.jupiter.api.Test;
 
@@ -82,6 +83,13 @@ class LaunchTest {
   }
 
   @Test
+  void shouldShareEachOfFewRowsOfLogitsOutAsLongAsAllRunAtOnce() {
+    int[] rows = {1, 12, 13, 24, 25, 49, 50, 4096};
+    assertThat(IntStream.of(rows).map(n -> SamplingKernels.blocks(n, 132)))
+        .containsExactly(8, 8, 4, 4, 2, 2, 1, 1);
+  }
+
+  @Test
   void shouldQueueWeightsInMostOfAHopperGpusSharedMemory() {
     assertThat(FewRowsKernels.sharedBytes()).isBetween(114 << 10, 227 << 10);
   }
@@ -98,6 +106,8 @@ class LaunchTest {
       assertThat((shared.stride() - 64) % 2048).isZero();
     }
     assertThat(shared(network, 1, 227 << 10).stride()).isEqualTo(2 * 14_336 + 64);
+    // Each slot of a step of one row is 1.5 % of it.
+    assertThat(shared(network, 1, 227 << 10).slots()).isEqualTo(6);
     assertThat(WholeStepKernels.shared(network, 1, 132, 99 << 10)).isNull();
     // Units of a product in segments are held by each block, which has room for few.
     assertThat(WholeStepKernels.shared(network(4096, 65_536), 1, 132, 227 << 10)).isNotNull();

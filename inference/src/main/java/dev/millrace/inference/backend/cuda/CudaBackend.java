@@ -145,7 +145,8 @@ public final class CudaBackend implements Backend {
       for (int i = 0; i < TURNS; i++) {
         turns.add(new CudaSteps.Turn(own(new StepBuffer(memory, stream)), own(Event.blocking())));
       }
-      this.steps = new CudaSteps(memory, own(new SamplingKernels()), stream, turns);
+      this.steps =
+          new CudaSteps(memory, own(new SamplingKernels(device.multiprocessors())), stream, turns);
       this.wholeSteps =
           invariant
                   || device.capability() < WholeStepKernels.CAPABILITY

@@ -86,11 +86,11 @@ final class CudaSteps {
           masked,
           s.sampledBefore(),
           tokens.address(),
+          tokens.hostAddress(),
           logprobs == null ? 0 : logprobs.address(),
           rows,
           vocab,
           stream);
-      tokens.fetch();
       if (logprobs != null) {
         logprobs.fetch();
       }

@@ -59,6 +59,11 @@ final class StepBuffer implements AutoCloseable {
       return chunk.host.segment().asSlice(offset, bytes);
     }
 
+    /** On the host, where kernels write what the host is to have without a copy. */
+    long hostAddress() {
+      return chunk.host.address(offset, bytes);
+    }
+
     /** Copies it to somewhere else on the device instead, at once; nothing was put before it. */
     void sendTo(long address) {
       memory.block().upload(address, chunk.host, offset, bytes, stream);

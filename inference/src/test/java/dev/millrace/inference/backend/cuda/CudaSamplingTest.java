@@ -53,6 +53,58 @@ class CudaSamplingTest {
     check(sampled, logits, expected, vocab);
   }
 
+  /** Of few rows each is shared by eight, four or two blocks where the GPU has clusters. */
+  @ParameterizedTest
+  @ValueSource(ints = {1, 2, 12, 13, 24, 25, 49, 50})
+  void shouldDrawTheSameOfFewRows(int rows) {
+    int vocab = 40_003 + rows % 2; // one is no multiple of four
+    float[] logits = logits(vocab);
+    List<SamplingState> states = new ArrayList<>();
+    List<SamplingState> expected = new ArrayList<>();
+    for (int row = 0; row < rows; row++) {
+      SamplingParams params = params(rows < 8 ? 7 * row + 1 : row);
+      int[] prompt = random.ints(1 + random.nextInt(20), 0, vocab).toArray();
+      states.add(new SamplingState(params, prompt, new int[0], new int[] {3}));
+      expected.add(new SamplingState(params, prompt, new int[0], new int[] {3}));
+    }
+    Sampled sampled = backend.sample(backend.begin(batch(states), null), tensor(logits, vocab));
+    check(sampled, logits, expected, vocab);
+  }
+
+  /** What is kept ends among thousands of tokens that are equally likely. */
+  @ParameterizedTest
+  @ValueSource(ints = {1, 20, 200})
+  void shouldEndWhatIsKeptAmongEqualsByTheirIds(int rows) {
+    int vocab = 20_000;
+    float[] logits = new float[ROWS * vocab];
+    for (int i = 0; i < logits.length; i++) {
+      logits[i] = random.nextInt(3) / 4f;
+    }
+    List<SamplingState> states = new ArrayList<>();
+    List<SamplingState> expected = new ArrayList<>();
+    for (int row = 0; row < rows; row++) {
+      SamplingParams params =
+          new SamplingParams(
+              row % 4 == 3 ? 50 : 1,
+              row % 2 == 0 ? 1 : 0.37f,
+              row % 2 == 1 && row % 3 == 0 ? 0 : 1 + random.nextInt(vocab),
+              0,
+              1,
+              0,
+              0,
+              random.nextLong(),
+              9,
+              0,
+              List.of(),
+              false,
+              -1);
+      states.add(new SamplingState(params, new int[] {1}, new int[0], new int[0]));
+      expected.add(new SamplingState(params, new int[] {1}, new int[0], new int[0]));
+    }
+    Sampled sampled = backend.sample(backend.begin(batch(states), null), tensor(logits, vocab));
+    check(sampled, logits, expected, vocab);
+  }
+
   @Test
   void shouldCountATokenThatTheHostDoesNotKnowYet() {
     int vocab = 500;

@@ -265,7 +265,7 @@ class WholeNetworkTest {
   @ParameterizedTest
   @CsvSource({"BF16, NATIVE", "F8_E4M3, FP8"})
   void shouldPutPiecesOfALongContextTogether(WeightFormat weights, KvFormat kv) throws IOException {
-    // Pieces have 256 tokens or more, and there are as many as a GPU has multiprocessors.
+    // Pieces have 128 tokens or more, and there are as many as a GPU has multiprocessors.
     // Here there are more than those, so that blocks have several.
     if (Gpu.emulated()) {
       check(new Shape(weights, false, kv, 128, 4, 2, 64, 64, 64), new int[] {800, 1, 270}, 1);
