@@ -14,61 +14,13 @@
 // where many rows read them. What is multiplied and in which order is the same, so results are too,
 // to the bit.
 
-#include "attention.cuh"
 #include "fp8.cuh"
 #include "overlap.cuh"
-#include "wgmma.cuh"
+#include "prefill_sm90.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
-constexpr int KEYS = 128; // positions of a tile
-constexpr int ROWS_EACH = 64;
-constexpr int SIDES = 2; // warpgroups with rows
-constexpr int PREFILL_THREADS = (1 + SIDES) * WARPGROUP;
 constexpr int STAGES = 2;
-
-// Named barriers: a side's turn to begin products, and its own.
-constexpr int TURN = 1;
-constexpr int OWN = TURN + SIDES;
-
-// A tile: rows (token, head of the group) of a sequence's query, as many tokens as there are whole
-// groups in the rows of a block, or what is left of the query.
-struct QueryTile {
-  size_t query; // its first token's index in the batch
-  int start;    // and that token's position
-  int tokens; // 0: there is no tile
-  int end; // of the positions that its tokens see
-  const int *blocks; // of the sequence
-  int group;
-  int kv_head;
-
-  __device__ __forceinline__ QueryTile(int tile, int kv_head, int group, const int *query_start,
-                                       const int *context_length, const int *block_table,
-                                       const int *tile_sequence, const int *tile_token,
-                                       int max_blocks)
-      : group(group), kv_head(kv_head) {
-    int sequence = tile_sequence[tile];
-    int first = tile_token[tile];
-    int length = query_start[sequence + 1] - query_start[sequence];
-    query = static_cast<size_t>(query_start[sequence]) + first;
-    start = context_length[sequence] - length + first;
-    tokens = first < 0 ? 0 : min(SIDES * ROWS_EACH / group, length - first);
-    end = start + tokens;
-    blocks = block_table + static_cast<size_t>(sequence) * max_blocks;
-  }
-
-  __device__ __forceinline__ bool real(int row) const { return row / group < tokens; }
-
-  // Where a real row's numbers begin in tokens `stride` apart.
-  template <int D>
-  __device__ __forceinline__ size_t place(int row, int stride) const {
-    size_t head = static_cast<size_t>(kv_head) * group + row % group;
-    return (query + row / group) * stride + head * D;
-  }
-
-  // The last position that a row sees.
-  __device__ __forceinline__ int last(int row) const { return min(start + row / group, end - 1); }
-};
 
 template <int D>
 struct Memory {
@@ -83,20 +35,6 @@ struct Memory {
   Gate values_here[STAGES];
   Gate values_read[STAGES];
   Gate last_values; // of a last tile that has to be cleared at its end
-};
-
-// Which stage, and which phase of its barriers.
-struct Stage {
-  int at = 0;
-  int phase = 0;
-
-  __device__ __forceinline__ void next() {
-    at++;
-    if (at == STAGES) {
-      at = 0;
-      phase ^= 1;
-    }
-  }
 };
 
 // Brings what needs no change: the copy engine does, a block of the cache at a time, for one warp.
@@ -131,7 +69,7 @@ struct Engine {
     }
   }
 
-  __device__ __forceinline__ void bring_values(Memory<D> &memory, Stage stage,
+  __device__ __forceinline__ void bring_values(Memory<D> &memory, Stage<STAGES> stage,
                                                const QueryTile &tile, int kv_heads,
                                                int from) const {
     uint8_t *to = memory.values[stage.at];
@@ -159,7 +97,7 @@ struct Engine {
 
   __device__ __forceinline__ void run(Memory<D> &memory, const QueryTile &tile, int kv_heads,
                                       int tiles) const {
-    Stage k, v;
+    Stage<STAGES> k, v;
     for (int i = 0; i <= tiles; i++) {
       if (i < tiles) {
         await(&memory.keys_read[k.at], k.phase ^ 1);
@@ -233,7 +171,7 @@ struct Widener {
 
   __device__ __forceinline__ void run(Memory<D> &memory, const QueryTile &tile, int kv_heads,
                                       int tiles) const {
-    Stage k, v;
+    Stage<STAGES> k, v;
     uint4 next_keys[EACH], next_values[EACH];
     ask(next_keys, keys, tile, kv_heads, 0);
     for (int i = 0; i <= tiles; i++) {
@@ -289,63 +227,6 @@ __device__ __forceinline__ void begin_sums(float (&out)[D / 2], const uint32_t (
   }
 }
 
-// The softmax of two rows on the way, g and g + 8 of a warp's 16: a thread's share. Unlike Sums its
-// largest scores are not yet times scale.
-struct Softmax {
-  float top[2];
-  float sum[2]; // of this thread's columns alone
-
-  // From products to weights, of positions `from` on; row r sees those up to last[r]. Returns what
-  // was summed before is to be multiplied by.
-  template <bool FIRST>
-  __device__ __forceinline__ float2 weigh(float (&s)[KEYS / 2], int from, const int (&last)[2],
-                                          int warp_first, float scale) {
-    if (from + KEYS - 1 > warp_first) {
-      int column = from + 2 * (threadIdx.x % 4);
-#pragma unroll
-      for (int i = 0; i < KEYS / 2; i++) {
-        if (column + i / 4 * 8 + i % 2 > last[i / 2 % 2]) {
-          s[i] = -INFINITY;
-        }
-      }
-    }
-    float shrink[2];
-#pragma unroll
-    for (int r = 0; r < 2; r++) {
-      float most = s[2 * r];
-#pragma unroll
-      for (int i = 0; i < KEYS / 8; i++) {
-        most = fmaxf(fmaxf(most, s[4 * i + 2 * r]), s[4 * i + 2 * r + 1]);
-      }
-      most = fmaxf(most, __shfl_xor_sync(ALL, most, 1));
-      most = fmaxf(most, __shfl_xor_sync(ALL, most, 2));
-      float before = top[r];
-      // Position 0 is in the first tile, and all rows see it.
-      top[r] = FIRST ? most : fmaxf(before, most);
-      float base = top[r] * scale;
-      shrink[r] = FIRST ? 0.0f : power_of_two((before - top[r]) * scale);
-      float more = 0.0f;
-#pragma unroll
-      for (int i = 0; i < KEYS / 8; i++) {
-        float &low = s[4 * i + 2 * r];
-        float &high = s[4 * i + 2 * r + 1];
-        low = power_of_two(fmaf(low, scale, -base));
-        high = power_of_two(fmaf(high, scale, -base));
-        more += low + high;
-      }
-      sum[r] = FIRST ? more : fmaf(sum[r], shrink[r], more);
-    }
-    return make_float2(shrink[0], shrink[1]);
-  }
-
-  __device__ __forceinline__ float total(int row) const {
-    float all = sum[row];
-    all += __shfl_xor_sync(ALL, all, 1);
-    all += __shfl_xor_sync(ALL, all, 2);
-    return all;
-  }
-};
-
 // Scores lie as C does; 16 columns of them lie as A does.
 template <bool HALF>
 __device__ __forceinline__ void pack_weights(uint32_t (&p)[KEYS / 4], const float (&s)[KEYS / 2]) {
@@ -396,6 +277,7 @@ __device__ __forceinline__ void attend(Memory<D> &memory, const QueryTile &tile,
   int last[2] = {tile.last(rows[0]), tile.last(rows[1])};
   int warp_first = tile.last(warp_row);
   bool speaker = thread % WARP == 0;
+  const float scales[2] = {scale, scale};
   Softmax softmax;
   float s[KEYS / 2];
   float sums[D / 2];
@@ -405,7 +287,7 @@ __device__ __forceinline__ void attend(Memory<D> &memory, const QueryTile &tile,
     sums[i] = 0.0f;
   }
 
-  Stage keys, values;
+  Stage<STAGES> keys, values;
   await(&memory.keys_here[0], 0);
   hold(s);
   begin_products();
@@ -417,7 +299,7 @@ __device__ __forceinline__ void attend(Memory<D> &memory, const QueryTile &tile,
     arrive(&memory.keys_read[0]);
   }
   keys.next();
-  softmax.weigh<true>(s, 0, last, warp_first, scale);
+  softmax.weigh<true, 0, true>(s, 0, last, warp_first, scales);
   pack_weights<HALF>(p, s);
   if (side == 1 && tiles > 1) {
     arrive_named(TURN, SIDES * WARPGROUP); // the first turn is side 0's
@@ -442,7 +324,7 @@ __device__ __forceinline__ void attend(Memory<D> &memory, const QueryTile &tile,
     if (speaker) {
       arrive(&memory.keys_read[keys.at]);
     }
-    float2 shrink = softmax.weigh<false>(s, i * KEYS, last, warp_first, scale);
+    float2 shrink = softmax.weigh<false, 0, true>(s, i * KEYS, last, warp_first, scales);
     await_products<0>();
     hold(sums);
     if (speaker) {

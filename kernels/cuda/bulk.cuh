@@ -63,6 +63,14 @@ __device__ __forceinline__ void copy_bulk(void *to, const void *from, int bytes,
                : "memory");
 }
 
+// The same of what is read again and again.
+__device__ __forceinline__ void copy_bulk_kept(void *to, const void *from, int bytes, Gate *gate) {
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, "
+               "[%3];" ::"r"(shared_address(to)),
+               "l"(from), "r"(bytes), "r"(shared_address(gate))
+               : "memory");
+}
+
 // Of so many threads of a block, whole warps, which all name the same ID, above 0.
 template <int ID, int THREADS>
 __device__ __forceinline__ void part_barrier() {

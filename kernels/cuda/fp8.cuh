@@ -24,11 +24,16 @@ __device__ __forceinline__ uint32_t to_e4m3x2(float low, float high) {
   return __nv_cvt_float2_to_fp8x2(make_float2(low, high), __NV_SATFINITE, __NV_E4M3);
 }
 
+// Four numbers, the first in the lowest byte.
+__device__ __forceinline__ uint32_t to_e4m3x4(float a, float b, float c, float d) {
+  return to_e4m3x2(a, b) | to_e4m3x2(c, d) << 16;
+}
+
 // Eight numbers at an address that is a multiple of 8.
 __device__ __forceinline__ void store8(e4m3 *p, const float (&v)[VECTOR]) {
   uint2 raw;
-  raw.x = to_e4m3x2(v[0], v[1]) | to_e4m3x2(v[2], v[3]) << 16;
-  raw.y = to_e4m3x2(v[4], v[5]) | to_e4m3x2(v[6], v[7]) << 16;
+  raw.x = to_e4m3x4(v[0], v[1], v[2], v[3]);
+  raw.y = to_e4m3x4(v[4], v[5], v[6], v[7]);
   *reinterpret_cast<uint2 *>(p) = raw;
 }
 

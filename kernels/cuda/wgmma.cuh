@@ -119,6 +119,39 @@ __device__ __forceinline__ void multiply_columns(float (&c)[64], const uint32_t 
   }
 }
 
+// The same of e4m3: 32 numbers of the rows of a and of b.
+template <bool ADD>
+__device__ __forceinline__ void multiply_rows_e4m3(float (&c)[64], uint64_t a, uint64_t b) {
+#define SCORES_E4M3(ADDS)                                                                          \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n128k32.f32.e4m3.e4m3 " PLACES_64                  \
+               "}, %64, %65, " ADDS ", 1, 1;\n"                                                    \
+               : HELD_32(c, 0), HELD_32(c, 32)                                                     \
+               : "l"(a), "l"(b))
+  if constexpr (ADD) {
+    SCORES_E4M3("1");
+  } else {
+    SCORES_E4M3("0");
+  }
+}
+
+// c = a * b^T, or with ADD c += a * b^T, of 32 columns of a, in registers, and 32 numbers of the 136
+// rows of b. A thread holds of a, four numbers a register, with g and t as mma.cuh says: (g,
+// 4t..4t+3), (g+8, 4t..), (g, 4t+16..), (g+8, 4t+16..).
+template <bool ADD>
+__device__ __forceinline__ void multiply_columns_e4m3(float (&c)[68], const uint32_t *a,
+                                                      uint64_t b) {
+#define SUMS_E4M3(ADDS)                                                                            \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n136k32.f32.e4m3.e4m3 " PLACES_64                  \
+               ",%64,%65,%66,%67}, {%68,%69,%70,%71}, %72, " ADDS ", 1, 1;\n"                      \
+               : HELD_32(c, 0), HELD_32(c, 32), "+f"(c[64]), "+f"(c[65]), "+f"(c[66]), "+f"(c[67]) \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
+  if constexpr (ADD) {
+    SUMS_E4M3("1");
+  } else {
+    SUMS_E4M3("0");
+  }
+}
+
 // What this thread wrote to shared memory products may read, once a barrier is passed.
 __device__ __forceinline__ void publish_to_products() {
   asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");

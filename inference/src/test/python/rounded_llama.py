@@ -32,6 +32,9 @@ class Rounding:
     weights, inputs: of linear layers, to e4m3. A group of weights that read one input has one
     scale; a row of inputs has its own.
     kept: keys and values as the cache keeps them, to e4m3 with a scale of 1.
+    narrow: what Hopper's prefill over such a cache rounds, to e4m3: queries by their own largest
+    number, and the weights of attention, times 256 and relative to the largest so far, of `tile`
+    positions after another.
     bf16: what our engine keeps in memory between its operations on a card: among these are results
     of products before they are multiplied by the scales of their rows, and the weights of attention,
     relative to the largest so far, of `tile` positions after another (to halves where keys and
@@ -44,6 +47,7 @@ class Rounding:
     weights: bool = False
     inputs: bool = False
     kept: bool = False
+    narrow: bool = False
     bf16: bool = False
     tile: int = 128
     parts: int = 1
@@ -165,13 +169,16 @@ class Llama:
         size = self.config.head_dim
         q, k, v = (x.view(len(x), -1, size).transpose(0, 1) for x in (q, k, v))
         q, k = self.round(turned(q, angles), r), turned(k, angles)
+        if r.narrow:
+            scales = e4m3_scale(q.abs().amax(-1, keepdim=True))
+            q = e4m3(q * (1 / scales)) * scales
         k, v = (e4m3(k), e4m3(v)) if r.kept else (self.round(k, r), self.round(v, r))
         shared = q.shape[0] // k.shape[0]
         k, v = k.repeat_interleave(shared, 0), v.repeat_interleave(shared, 0)
         n = q.shape[1]
         hidden = torch.ones(n, n, dtype=torch.bool, device=q.device).triu(1)
         scores = (q @ k.transpose(1, 2) / math.sqrt(size)).masked_fill(hidden, -math.inf)
-        out = self.weighted(scores, v, r) if r.bf16 else torch.softmax(scores, -1) @ v
+        out = self.weighted(scores, v, r) if r.bf16 or r.narrow else torch.softmax(scores, -1) @ v
         return self.round(out.transpose(0, 1).reshape(n, -1), r)
 
     @staticmethod
@@ -182,8 +189,12 @@ class Llama:
         for s, part in zip(scores.split(r.tile, -1), v.split(r.tile, 1)):
             before, largest = largest, torch.maximum(largest, s.amax(-1, keepdim=True))
             shrink, p = torch.exp(before - largest), torch.exp(s - largest)
+            if r.narrow:
+                p = e4m3(p * 256) / 256
             total = total * shrink + p.sum(-1, keepdim=True)
-            values = values * shrink + p.to(torch.half if r.kept else torch.bfloat16).float() @ part
+            if not r.narrow:
+                p = p.to(torch.half if r.kept else torch.bfloat16).float()
+            values = values * shrink + p @ part
         return values / total
 
     def linear(self, group, x, r):

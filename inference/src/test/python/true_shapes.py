@@ -216,6 +216,7 @@ def references(folder, network, tokens, tile, visit=None):
         "fp8": FP8,
         "fp8-fp8": replace(FP8, kept=True),
         "fp8-fp8-alike": replace(alike, kept=True),
+        "fp8-fp8-narrow": replace(FP8, kept=True, narrow=True),
         "nothing": Rounding(),
         "another order": replace(FP8, parts=2),
         "alike in another order": replace(alike, parts=2),
@@ -227,6 +228,7 @@ def references(folder, network, tokens, tile, visit=None):
     for text, a, b in (
         ("nothing rounded, from the reference", "nothing", "fp8"),
         ("rounding alike, from the reference", "fp8-alike", "fp8"),
+        ("attention in e4m3, from the one with a cache", "fp8-fp8-narrow", "fp8-fp8"),
         ("the reference, from another order of its sums", "another order", "fp8"),
         ("rounding alike, from another order of its sums", "alike in another order", "fp8-alike"),
     ):
@@ -268,6 +270,8 @@ def compare(options):
             names = ["exact"]
             if formats.startswith("fp8"):
                 names = [formats, formats + "-alike"]
+            if formats == "fp8-fp8":
+                names.append(formats + "-narrow")
             for name in names:
                 reference = read(folder / (name + ".f32"))
                 print(f"{folder.name} {formats} from {name}: {summary(read(file), reference)}")

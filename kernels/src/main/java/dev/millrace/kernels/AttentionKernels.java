@@ -6,9 +6,9 @@ import java.util.Map;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Launchers of {@code rope.cu}, {@code attention.cu}, {@code attention_fp8.cu} and {@code
- * attention_sm90.cu}. Loaded into the current context by whoever closes it. Launches return before
- * the kernels ran; the stream orders them.
+ * Launchers of {@code rope.cu}, {@code attention.cu}, {@code attention_fp8.cu}, {@code
+ * attention_sm90.cu} and {@code attention_e4m3_sm90.cu}. Loaded into the current context by whoever
+ * closes it. Launches return before the kernels ran; the stream orders them.
  */
 public final class AttentionKernels implements AutoCloseable {
   /** Numbers of a head that there are kernels for. */
@@ -49,6 +49,7 @@ public final class AttentionKernels implements AutoCloseable {
   private final KernelModule attention = KernelModule.load("attention");
   private final KernelModule attentionFp8 = KernelModule.load("attention_fp8");
   private final HopperPrefill hopper = new HopperPrefill();
+  private final E4m3Prefill e4m3;
   private final KernelModule.Kernel angles = rope.overlapping("rope_angles");
   private final KernelModule.Kernel ropeStore = rope.overlapping("rope_store");
   private final KernelModule.Kernel ropeStoreFp8 = rope.overlapping("rope_store_fp8");
@@ -130,7 +131,33 @@ public final class AttentionKernels implements AutoCloseable {
    * @param blocks int [count]: which blocks of the cache; a sequence's follow one another
    * @param first int [sequences]: the index there of a sequence's first, if it has tiles here
    */
-  public record Widened(long keys, long values, long blocks, int count, long first, Tiles tiles) {}
+  public record Widened(long keys, long values, long blocks, int count, long first, Tiles tiles)
+      implements Prepared {}
+
+  /**
+   * Values of an FP8 cache, transposed, for tiles that are multiplied in e4m3.
+   *
+   * @param values room for {@link #tileBytes} times KV heads for each of count tiles
+   * @param begun room for an int
+   * @param sequence int [count]: of which sequence a tile of values is, by its index in {@link
+   *     Sequences}; a sequence's follow one another
+   * @param tile int [count]: the index of the tile in the sequence
+   * @param first int [sequences]: the index there of a sequence's first, if it has tiles here
+   */
+  public record Transposed(
+      long values, long begun, long sequence, long tile, int count, long first, Tiles tiles)
+      implements Prepared {
+    /** Positions of a tile of values. */
+    public static final int TOKENS = E4m3Prefill.TILE_TOKENS;
+
+    /** Bytes of a tile of values of one KV head of 128 numbers. */
+    public static int tileBytes() {
+      return E4m3Prefill.TILE_BYTES;
+    }
+  }
+
+  /** What is made of an FP8 cache once a layer, and the tiles of query tokens that read it. */
+  public sealed interface Prepared {}
 
   /**
    * Stretches of context of sequences with one query token, each int [count]: of which sequence, by
@@ -164,10 +191,12 @@ public final class AttentionKernels implements AutoCloseable {
    * Loads the kernels.
    *
    * @param sharedBytes of shared memory that a block may have on the device
+   * @param multiprocessors of the device
    * @throws CudaException if this build has none, or the driver refuses them
    */
-  public AttentionKernels(int sharedBytes) {
+  public AttentionKernels(int sharedBytes, int multiprocessors) {
     this.sharedBytes = sharedBytes;
+    this.e4m3 = new E4m3Prefill(multiprocessors);
     for (int headDim : HEAD_DIMS) {
       prefill.put(headDim, attention.kernel("prefill_" + headDim));
       decode.put(headDim, attention.overlapping("decode_" + headDim));
@@ -257,16 +286,27 @@ public final class AttentionKernels implements AutoCloseable {
     return hopper.widens(headDim);
   }
 
+  /** Whether this card has kernels that attend in e4m3 to an FP8 cache of such heads. */
+  public boolean attendsInE4m3(int headDim) {
+    return e4m3.takes(headDim);
+  }
+
   /**
-   * As {@link #prefill}, over an FP8 cache, of blocks that are widened first: the same to the bit.
-   * Only where {@link #widens}.
+   * As {@link #prefill}, over an FP8 cache of which something is made first. Of widened blocks it
+   * is the same to the bit; only where {@link #widens}. Of transposed values it is attention whose
+   * queries and weights are rounded to e4m3; only where {@link #attendsInE4m3}.
    */
-  public void prefillWidened(
-      Rows q, Rows out, Layer layer, Sequences sequences, Widened wide, Stream stream) {
-    widen.with(layer.keys).with(layer.values).with(wide.keys).with(wide.values);
-    widen.with(wide.blocks).with(layer.kvHeads * BLOCK_TOKENS * layer.headDim / EIGHT);
-    widen.launch(wide.count, 2, WIDEN_THREADS, 0, stream);
-    hopper.launchWidened(q, out, layer, sequences, wide, stream);
+  public void prefill(
+      Rows q, Rows out, Layer layer, Sequences sequences, Prepared prepared, Stream stream) {
+    switch (prepared) {
+      case Widened wide -> {
+        widen.with(layer.keys).with(layer.values).with(wide.keys).with(wide.values);
+        widen.with(wide.blocks).with(layer.kvHeads * BLOCK_TOKENS * layer.headDim / EIGHT);
+        widen.launch(wide.count, 2, WIDEN_THREADS, 0, stream);
+        hopper.launchWidened(q, out, layer, sequences, wide, stream);
+      }
+      case Transposed values -> e4m3.launch(q, out, layer, sequences, values, stream);
+    }
   }
 
   /**
@@ -384,5 +424,6 @@ public final class AttentionKernels implements AutoCloseable {
     attention.close();
     attentionFp8.close();
     hopper.close();
+    e4m3.close();
   }
 }

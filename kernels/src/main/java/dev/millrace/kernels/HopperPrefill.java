@@ -51,8 +51,8 @@ final class HopperPrefill implements AutoCloseable {
       return false;
     }
     if (scales == null) {
-      kernel.with(maps.of(layer.keys(), layer.headDim()));
-      kernel.with(maps.of(layer.values(), layer.headDim()));
+      kernel.with(maps.of(layer.keys(), layer.headDim(), Short.BYTES));
+      kernel.with(maps.of(layer.values(), layer.headDim(), Short.BYTES));
     } else {
       kernel.with(layer.keys()).with(layer.values());
     }
@@ -95,8 +95,8 @@ final class HopperPrefill implements AutoCloseable {
     if (kernel == null || maps == null || layer.fp8() == null) {
       throw new IllegalArgumentException("this card has no kernel for widened " + layer);
     }
-    kernel.with(maps.of(wide.keys(), layer.headDim()));
-    kernel.with(maps.of(wide.values(), layer.headDim()));
+    kernel.with(maps.of(wide.keys(), layer.headDim(), Short.BYTES));
+    kernel.with(maps.of(wide.values(), layer.headDim(), Short.BYTES));
     AttentionKernels.Sequences placed =
         new AttentionKernels.Sequences(
             sequences.queryStart(), sequences.contextLength(), wide.first(), 1);

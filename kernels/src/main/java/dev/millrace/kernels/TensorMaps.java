@@ -20,14 +20,15 @@ final class TensorMaps {
   private static final int ALIGNMENT = 64;
 
   // Values of cuda.h.
+  private static final int UINT8 = 0;
   private static final int BFLOAT16 = 9;
   private static final int NOT_INTERLEAVED = 0;
   private static final int SWIZZLE_128B = 3;
   private static final int L2_PROMOTION_256B = 3;
   private static final int ZEROS_OUTSIDE = 0;
 
-  /** Numbers of a line in shared memory, and lines of a box there. */
-  private static final int LINE = 64;
+  /** Bytes of a line in shared memory, and lines of a box there. */
+  private static final int LINE_BYTES = 128;
 
   private static final int BOX_LINES = 8;
 
@@ -37,7 +38,7 @@ final class TensorMaps {
   private final MethodHandle encode;
   private final Map<Matrix, MemorySegment> made = new HashMap<>();
 
-  private record Matrix(long address, int headDim) {}
+  private record Matrix(long address, int headDim, int numberBytes) {}
 
   TensorMaps(Natives driver) {
     this.encode =
@@ -58,33 +59,34 @@ final class TensorMaps {
   }
 
   /**
-   * Of rows of a head each, of bfloat16 or halves, which follow one another: a block of the cache
-   * at a time, to boxes of shared memory as wgmma.cuh has them. The last of its four dimensions is
-   * eights of rows.
+   * Of rows of a head each, which follow one another: a block of the cache at a time, to boxes of
+   * shared memory as wgmma.cuh has them. The last of its four dimensions is eights of rows.
    *
-   * @param headDim a multiple of 64
+   * @param headDim whole lines of 128 bytes
+   * @param numberBytes 2: bfloat16 or halves; 1: e4m3
    */
-  MemorySegment of(long address, int headDim) {
-    return made.computeIfAbsent(new Matrix(address, headDim), this::make);
+  MemorySegment of(long address, int headDim, int numberBytes) {
+    return made.computeIfAbsent(new Matrix(address, headDim, numberBytes), this::make);
   }
 
   private MemorySegment make(Matrix matrix) {
     MemorySegment map = Arena.ofAuto().allocate(BYTES, ALIGNMENT);
-    long row = (long) matrix.headDim * Short.BYTES;
-    long lines = matrix.headDim / LINE;
+    long row = (long) matrix.headDim * matrix.numberBytes;
+    long lines = row / LINE_BYTES;
+    int line = LINE_BYTES / matrix.numberBytes; // numbers
     try (Arena arena = Arena.ofConfined()) {
       int result =
           (int)
               encode.invokeExact(
                   map,
-                  BFLOAT16,
+                  matrix.numberBytes == 1 ? UINT8 : BFLOAT16,
                   4,
                   matrix.address,
-                  arena.allocateFrom(JAVA_LONG, LINE, BOX_LINES, lines, EIGHTS),
-                  arena.allocateFrom(JAVA_LONG, row, (long) LINE * Short.BYTES, BOX_LINES * row),
+                  arena.allocateFrom(JAVA_LONG, line, BOX_LINES, lines, EIGHTS),
+                  arena.allocateFrom(JAVA_LONG, row, LINE_BYTES, BOX_LINES * row),
                   arena.allocateFrom(
                       JAVA_INT,
-                      LINE,
+                      line,
                       BOX_LINES,
                       (int) lines,
                       AttentionKernels.BLOCK_TOKENS / BOX_LINES),
@@ -97,7 +99,7 @@ final class TensorMaps {
           result,
           "cuTensorMapEncodeTiled",
           "0x" + Long.toHexString(matrix.address),
-          "heads of " + matrix.headDim);
+          "heads of " + matrix.headDim + " numbers of " + matrix.numberBytes + " bytes");
       return map;
     } catch (Throwable e) {
       throw Natives.unchecked(e);

@@ -29,6 +29,7 @@ class FatbinTest {
         "attention",
         "attention_fp8",
         "attention_sm90",
+        "attention_e4m3_sm90",
         "sampling",
         "convert"
       })

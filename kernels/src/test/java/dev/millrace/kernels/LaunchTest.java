@@ -80,6 +80,7 @@ class LaunchTest {
       }
     }
     assertThat(HopperPrefill.shared(128)).isLessThan(227 << 10);
+    assertThat(E4m3Prefill.shared()).isLessThan(227 << 10);
   }
 
   @Test

@@ -13,6 +13,7 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.HashMap;
 import java.util.Map;
+import org.jspecify.annotations.Nullable;
 
 /**
  * Rotary embedding and attention of a {@link CudaBackend}, which owns and closes it: what a step's
@@ -26,31 +27,34 @@ final class CudaAttention implements AutoCloseable {
   private final CudaFp8 fp8;
   private final Operands operands;
   private final AttentionPlan plan;
+  private final boolean invariant;
+  private final Transposing transposing = new Transposing();
   private final Widening widening = new Widening();
   private final Map<Rotary, Long> frequencies = new HashMap<>();
   private final Scratch cos;
   private final Scratch sin;
   private final Scratch partialValues;
   private final Scratch partialWeights;
-  private final Scratch widened;
+  private final Scratch prepared;
 
   /**
    * @param fp8 inputs of layers that read what attention makes
    * @param invariant whether a token's result may depend on its own sequence alone
    */
   CudaAttention(Device device, GpuMemory memory, Stream stream, CudaFp8 fp8, boolean invariant) {
-    this.kernels = new AttentionKernels(device.sharedBytes());
+    this.kernels = new AttentionKernels(device.sharedBytes(), device.multiprocessors());
     this.multiprocessors = device.multiprocessors();
     this.memory = memory;
     this.stream = stream;
     this.fp8 = fp8;
     this.operands = new Operands(fp8);
     this.plan = new AttentionPlan(invariant);
+    this.invariant = invariant;
     this.cos = new Scratch(memory, "the cosines of a step");
     this.sin = new Scratch(memory, "the sines of a step");
     this.partialValues = new Scratch(memory, "parts of attention");
     this.partialWeights = new Scratch(memory, "weights of parts of attention");
-    this.widened = new Scratch(memory, "keys and values widened for prefill");
+    this.prepared = new Scratch(memory, "keys and values made ready for prefill");
   }
 
   /** Takes what steps of so many tokens and sequences need on the way, so that none does later. */
@@ -61,13 +65,28 @@ final class CudaAttention implements AutoCloseable {
   }
 
   /** Takes what prefill over an FP8 cache needs beside that, where this GPU has kernels for it. */
-  void reserveWidening(int tokens, ModelConfig config) {
-    if (kernels.widens(config.headDim())) {
-      widening.limit(
-          Widening.bytes(
-              tokens, config.maxContext(), config.heads(), config.kvHeads(), config.headDim()));
-      widened.of(widening.most());
+  void reservePrefill(int tokens, ModelConfig config) {
+    BeforePrefill before = before(config.headDim());
+    if (before != null) {
+      before.limit(
+          before == transposing
+              ? Transposing.bytes(tokens, config.maxContext(), config.kvHeads())
+              : Widening.bytes(
+                  tokens, config.maxContext(), config.heads(), config.kvHeads(), config.headDim()));
+      before.placeIn(prepared);
     }
+  }
+
+  /**
+   * What is made of an FP8 cache before its prefill; null where this GPU has no kernels for it.
+   * Where results are to be invariant a decode is a prefill too, and values cannot be transposed at
+   * each of its steps: so both take halves.
+   */
+  private @Nullable BeforePrefill before(int headDim) {
+    if (!invariant && kernels.attendsInE4m3(headDim)) {
+      return transposing;
+    }
+    return kernels.widens(headDim) ? widening : null;
   }
 
   /** Blocks of a decode over such a cache that run at once. */
@@ -141,18 +160,20 @@ final class CudaAttention implements AutoCloseable {
                 l.kvHeads(),
                 n -> {
                   plan.plan(s.batch(), heads / n, n, decodeBlocks(kv));
-                  boolean widens = l.fp8() != null && kernels.widens(kv.headDim());
-                  widening.plan(s.batch(), plan, heads / n, widens ? kv.blockNumbers(n) : 0);
+                  BeforePrefill before = l.fp8() == null ? null : before(kv.headDim());
+                  if (before != null) {
+                    before.plan(s.batch(), plan, heads / n, before.unitBytes(kv, n));
+                  }
                   return CudaStep.Attention.send(
-                      plan, widening.send(s.buffer(), widened), s.buffer());
+                      plan, before == null ? null : before.send(s.buffer(), prepared), s.buffer());
                 });
     Rows queries = operands.halves(q).asRows();
     Rows results = operands.halves(out instanceof CudaInput input ? input.room() : out).asRows();
     if (a.tiles().count() > 0) {
       kernels.prefill(queries, results, l, s.arrays.sequences(), a.tiles(), stream);
     }
-    if (a.widened() != null) {
-      kernels.prefillWidened(queries, results, l, s.arrays.sequences(), a.widened(), stream);
+    if (a.prepared() != null) {
+      kernels.prefill(queries, results, l, s.arrays.sequences(), a.prepared(), stream);
     }
     if (a.items().count() > 0) {
       AttentionKernels.Partials partials =

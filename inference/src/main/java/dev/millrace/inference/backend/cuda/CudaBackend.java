@@ -199,8 +199,8 @@ public final class CudaBackend implements Backend {
   }
 
   /** Takes what prefill over an FP8 cache needs beside that, where this GPU has kernels for it. */
-  void reserveWidening(int tokens, ModelConfig config) {
-    attention.reserveWidening(tokens, config);
+  void reservePrefill(int tokens, ModelConfig config) {
+    attention.reservePrefill(tokens, config);
   }
 
   /** See {@link CudaProducts#beginTiming}. */

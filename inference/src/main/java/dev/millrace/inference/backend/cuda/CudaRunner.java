@@ -128,7 +128,7 @@ public final class CudaRunner implements ModelRunner {
     backend.reserve(options.maxTokens(), options.maxSequences(), config.heads(), config.headDim());
     KvFormat format = options.kv() == null ? stored(config) : options.kv();
     if (format == KvFormat.FP8) {
-      backend.reserveWidening(options.maxTokens(), config);
+      backend.reservePrefill(options.maxTokens(), config);
     }
     int blocks =
         options.kvBlocks() > 0 ? options.kvBlocks() : blocks(config, format, backend.freeBytes());

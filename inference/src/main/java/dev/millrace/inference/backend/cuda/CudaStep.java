@@ -42,22 +42,22 @@ final class CudaStep implements Step {
   /**
    * Where a plan's arrays are.
    *
-   * @param widened tiles beside the others, which read a cache that is widened before; or null
+   * @param prepared tiles beside the others, which read what is made of a cache before; or null
    */
   record Attention(
       AttentionKernels.Tiles tiles,
-      AttentionKernels.@Nullable Widened widened,
+      AttentionKernels.@Nullable Prepared prepared,
       AttentionKernels.Items items,
       AttentionKernels.Merges merges) {
     static Attention send(
-        AttentionPlan plan, AttentionKernels.@Nullable Widened widened, StepBuffer buffer) {
+        AttentionPlan plan, AttentionKernels.@Nullable Prepared prepared, StepBuffer buffer) {
       Attention sent =
           new Attention(
               new AttentionKernels.Tiles(
                   put(plan.tileSequence, buffer),
                   put(plan.tileToken, buffer),
                   plan.tileSequence.count),
-              widened,
+              prepared,
               new AttentionKernels.Items(
                   put(plan.itemSequence, buffer),
                   put(plan.itemFrom, buffer),

@@ -3,12 +3,10 @@ package dev.millrace.inference.backend.cuda;
 import dev.millrace.inference.engine.Batch;
 import dev.millrace.kernels.AttentionKernels;
 import java.util.List;
-import org.jspecify.annotations.Nullable;
 
 /**
- * Which sequences of a step have the FP8 keys and values that they read widened to halves, once a
- * layer, before its prefill. Results are the same to the bit either way, so the choice is one of
- * time alone. Part of a {@link CudaBackend}.
+ * Keys and values widened to halves, block by block. Results are the same to the bit with it and
+ * without, so the choice is one of time alone.
  *
  * <p>To widen a number of a key and one of a value moves six bytes, 1.7 ps at 3.5 TB/s. Each query
  * row that sees them has four operations for them, which take 3.0 fs less on halves (580 instead of
@@ -17,26 +15,20 @@ import org.jspecify.annotations.Nullable;
  * they are few), and from three times as many where a prompt is all there is to read (of 512 tokens
  * it takes 3 to 9 % longer, of 2,048 a fifth less).
  */
-final class Widening {
+final class Widening extends BeforePrefill {
   /**
    * Query rows, counted as if each saw the whole context, from which on it is done for a long one.
    */
   static final int LEAST_ROWS = 480;
 
-  /** Most memory for it. Sequences that do not fit are computed from the cache as it is. */
-  static final long MOST_BYTES = 256L << 20;
-
   private static final int BLOCK = AttentionKernels.BLOCK_TOKENS;
-  private static final int NONE = -1;
 
-  // What was planned last: blocks of the cache, where a sequence's begin among them, and the tiles
-  // of sequences that read them.
+  // What was planned last: blocks of the cache.
   final AttentionPlan.Ints blocks = new AttentionPlan.Ints();
-  final AttentionPlan.Ints first = new AttentionPlan.Ints();
-  final AttentionPlan.Ints tileSequence = new AttentionPlan.Ints();
-  final AttentionPlan.Ints tileToken = new AttentionPlan.Ints();
 
-  private long most = MOST_BYTES;
+  Widening() {
+    super(BLOCK, 0);
+  }
 
   /**
    * Most bytes of memory that steps of a model can use.
@@ -49,100 +41,55 @@ final class Widening {
     for (int n : kvHeads) {
       if (n > 0) {
         long sequences = (long) tokens * (heads / n) / LEAST_ROWS;
-        long each = Math.ceilDiv(maxContext, BLOCK) * 2 * bytes((long) n * headDim * BLOCK);
-        needed = Math.max(needed, Math.min(sequences, MOST_BYTES / each + 1) * each);
+        long each = Math.ceilDiv(maxContext, BLOCK) * bytes((long) n * headDim * BLOCK);
+        needed = Math.max(needed, atMost(sequences, each));
       }
     }
-    return Math.min(MOST_BYTES, needed);
+    return needed;
   }
 
-  /** Plans for no more memory than this from here on. */
-  void limit(long bytes) {
-    most = bytes;
-  }
-
-  /** Bytes of memory that it takes. */
-  long most() {
-    return most;
-  }
-
-  /** Whether it takes less time than it saves. */
-  static boolean pays(long queries, long context, int group) {
+  @Override
+  boolean isFor(long queries, long context, int group) {
     // A query token sees what lies before it: of the chunk half, on average.
     return group * queries * (2 * context - queries) >= 2 * LEAST_ROWS * (context + 2 * queries);
   }
 
-  /**
-   * Takes tiles out of a plan: those of sequences that are to be widened.
-   *
-   * @param group query heads that share a KV head
-   * @param blockNumbers in the keys of one block; 0: nothing is widened
-   */
-  void plan(Batch batch, AttentionPlan plan, int group, long blockNumbers) {
+  @Override
+  long unitBytes(CudaKvCache cache, int kvHeads) {
+    return bytes(cache.blockNumbers(kvHeads));
+  }
+
+  /** Of the keys and the values of a block with so many numbers of each. */
+  private static long bytes(long numbers) {
+    return 2 * numbers * Short.BYTES;
+  }
+
+  @Override
+  void clear() {
     blocks.count = 0;
-    first.count = 0;
-    tileSequence.count = 0;
-    tileToken.count = 0;
-    if (blockNumbers == 0 || plan.tileSequence.count == 0) {
-      return;
-    }
-    long fits = most / 2 / bytes(blockNumbers);
-    for (int s = 0; s < batch.sequences; s++) {
-      int context = batch.contextLength[s];
-      int count = Math.ceilDiv(context, BLOCK);
-      boolean widened =
-          pays(batch.queryStart[s + 1] - batch.queryStart[s], context, group)
-              && blocks.count + count <= fits;
-      first.add(widened ? blocks.count : NONE);
-      for (int i = 0; widened && i < count; i++) {
-        blocks.add(batch.blockTable[s * batch.maxBlocks + i]);
-      }
-    }
-    if (blocks.count > 0) {
-      takeTiles(plan);
+  }
+
+  @Override
+  int count() {
+    return blocks.count;
+  }
+
+  @Override
+  void take(Batch batch, int sequence, int units) {
+    for (int i = 0; i < units; i++) {
+      blocks.add(batch.blockTable[sequence * batch.maxBlocks + i]);
     }
   }
 
-  private void takeTiles(AttentionPlan plan) {
-    int kept = 0;
-    for (int i = 0; i < plan.tileSequence.count; i++) {
-      int sequence = plan.tileSequence.get(i);
-      int token = plan.tileToken.get(i);
-      if (first.get(sequence) == NONE) {
-        plan.tileSequence.values[kept] = sequence;
-        plan.tileToken.values[kept++] = token;
-      } else {
-        tileSequence.add(sequence);
-        tileToken.add(token);
-      }
-    }
-    plan.tileSequence.count = kept;
-    plan.tileToken.count = kept;
-  }
-
-  /**
-   * Puts what was planned last into a step's buffer; null where nothing is widened.
-   *
-   * @param room for what is widened
-   */
-  AttentionKernels.@Nullable Widened send(StepBuffer buffer, Scratch room) {
-    if (blocks.count == 0) {
-      return null;
-    }
-    long keys = room.of(most);
+  @Override
+  AttentionKernels.Prepared send(
+      StepBuffer buffer, long room, long sentFirst, AttentionKernels.Tiles tiles) {
     return new AttentionKernels.Widened(
-        keys,
-        keys + most / 2,
+        room,
+        room + most() / 2,
         CudaStep.Attention.put(blocks, buffer),
         blocks.count,
-        CudaStep.Attention.put(first, buffer),
-        new AttentionKernels.Tiles(
-            CudaStep.Attention.put(tileSequence, buffer),
-            CudaStep.Attention.put(tileToken, buffer),
-            tileSequence.count));
-  }
-
-  private static long bytes(long numbers) {
-    return numbers * Short.BYTES;
+        sentFirst,
+        tiles);
   }
 }

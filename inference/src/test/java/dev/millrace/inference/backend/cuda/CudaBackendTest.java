@@ -36,6 +36,11 @@ class CudaBackendTest extends BackendTest {
   }
 
   @Override
+  protected boolean attendsInE4m3(int headDim) {
+    return headDim == 128 && Gpu.attendsInE4m3();
+  }
+
+  @Override
   protected boolean fewRowsAlike() {
     return Gpu.hasFewRowsKernels();
   }

@@ -50,6 +50,13 @@ public final class Gpu {
     }
   }
 
+  /** Whether there are kernels for it that attend in e4m3. */
+  static boolean attendsInE4m3() {
+    try (Device device = Device.open(0)) {
+      return device.capability() == 90 && !emulated();
+    }
+  }
+
   /** Whether it has the memory for our own products of few rows. */
   static boolean hasFewRowsKernels() {
     try (Device device = Device.open(0)) {
