@@ -25,7 +25,12 @@ public final class Event implements AutoCloseable {
     return new Event(CUevent_flags.CU_EVENT_BLOCKING_SYNC | CUevent_flags.CU_EVENT_DISABLE_TIMING);
   }
 
-  /** To wait for with the least delay, and to measure by. */
+  /** To wait for with the least delay: the thread that waits keeps its processor busy. */
+  public static Event spinning() {
+    return new Event(CUevent_flags.CU_EVENT_DISABLE_TIMING);
+  }
+
+  /** As {@link #spinning}, and to measure by. */
   public static Event timing() {
     return new Event(CUevent_flags.CU_EVENT_DEFAULT);
   }

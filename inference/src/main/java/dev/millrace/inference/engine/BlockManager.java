@@ -65,6 +65,9 @@ final class BlockManager {
   private int free;
   private int reserved;
 
+  /** The tokens of a sequence's block that is looked for. */
+  private final int[] wanted;
+
   // What the last look at a sequence found: its cached blocks, how many of them nobody holds, and
   // the content of the last.
   private final int[] hits;
@@ -86,6 +89,7 @@ final class BlockManager {
     this.next[ring] = ring;
     this.previous[ring] = ring;
     this.hits = new int[blockCount];
+    this.wanted = new int[blockSize];
     for (int block = 0; block < blockCount; block++) {
       link(previous[ring], block);
     }
@@ -135,7 +139,8 @@ final class BlockManager {
       return needed - mostHits;
     }
     while (found < mostHits) {
-      int block = find(bucket(foundChain, sequence, found), foundChain, sequence, found);
+      want(sequence, found);
+      int block = find(bucket(foundChain), foundChain);
       if (block == NONE) {
         break;
       }
@@ -234,11 +239,12 @@ final class BlockManager {
     }
     for (; (sequence.shareable + 1L) * blockSize <= tokenCount; sequence.shareable++) {
       int index = sequence.shareable;
-      int home = bucket(sequence.chain, sequence, index);
-      int known = find(home, sequence.chain, sequence, index);
+      want(sequence, index);
+      int home = bucket(sequence.chain);
+      int known = find(home, sequence.chain);
       if (known == NONE) {
         known = sequence.blocks[index];
-        share(known, home, sequence, index);
+        share(known, home, sequence.chain);
       }
       // Where another sequence was first this block stays private; the content is the same.
       sequence.chain = content(known);
@@ -308,14 +314,20 @@ final class BlockManager {
     return entries[block * ENTRY];
   }
 
-  private void share(int block, int home, Sequence sequence, int index) {
+  /** Turns to a block of a sequence, whose tokens are known. */
+  private void want(Sequence sequence, int index) {
+    sequence.copyTokens(index * blockSize, (index + 1) * blockSize, wanted, 0);
+  }
+
+  /** The wanted block stands there. */
+  private void share(int block, int home, long chain) {
     int entry = block * ENTRY;
     entries[entry] = ++contents;
-    entries[entry + PARENT] = sequence.chain;
+    entries[entry + PARENT] = chain;
     entries[entry + BUCKET] = home;
     entries[entry + CHAINED] = heads[home];
     heads[home] = block;
-    sequence.copyTokens(index * blockSize, (index + 1) * blockSize, tokens, block * blockSize);
+    System.arraycopy(wanted, 0, tokens, block * blockSize, blockSize);
   }
 
   private void unshare(int block) {
@@ -341,34 +353,28 @@ final class BlockManager {
   }
 
   /**
-   * The shareable block with the sequence's block {@code index} behind the content {@code chain}.
+   * The shareable block with the wanted tokens behind the content {@code chain}.
    *
    * @param home its {@link #bucket}
    */
-  private int find(int home, long chain, Sequence sequence, int index) {
+  private int find(int home, long chain) {
     int block = heads[home];
-    while (block != NONE && !holds(block, chain, sequence, index)) {
+    while (block != NONE && !holds(block, chain)) {
       block = chained(block);
     }
     return block;
   }
 
-  private boolean holds(int block, long chain, Sequence sequence, int index) {
-    if (entries[block * ENTRY + PARENT] != chain) {
-      return false;
-    }
-    for (int i = 0; i < blockSize; i++) {
-      if (tokens[block * blockSize + i] != sequence.token(index * blockSize + i)) {
-        return false;
-      }
-    }
-    return true;
+  private boolean holds(int block, long chain) {
+    int first = block * blockSize;
+    return entries[block * ENTRY + PARENT] == chain
+        && Arrays.equals(tokens, first, first + blockSize, wanted, 0, blockSize);
   }
 
-  private int bucket(long chain, Sequence sequence, int index) {
+  private int bucket(long chain) {
     long hash = chain ^ salt;
-    for (int i = 0; i < blockSize; i++) {
-      hash = (hash ^ sequence.token(index * blockSize + i)) * 0x9E3779B97F4A7C15L;
+    for (int token : wanted) {
+      hash = (hash ^ token) * 0x9E3779B97F4A7C15L;
       hash ^= hash >>> 29;
     }
     return (int) hash & (heads.length - 1);

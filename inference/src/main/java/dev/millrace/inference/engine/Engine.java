@@ -51,7 +51,7 @@ public final class Engine implements AutoCloseable {
 
   private final Runner runner;
   private final Runner.Info info;
-  private final int maxContext;
+  private final RequestCheck requests;
   private final BlockManager blocks;
   private final Lanes lanes;
   private final Scheduler scheduler;
@@ -63,9 +63,6 @@ public final class Engine implements AutoCloseable {
   private long oldest;
   private long next;
   private long generated;
-
-  /** Of no use: see {@link Lanes#glimpse}. */
-  private long glimpsed;
 
   private boolean deviceLost;
 
@@ -100,8 +97,7 @@ public final class Engine implements AutoCloseable {
   Engine(Runner runner, EngineConfig config, boolean start) {
     this.runner = runner;
     this.info = check(runner.info());
-    this.maxContext =
-        (int) Math.min(info.maxContext(), (long) info.blocks() * info.blockSize() + 1);
+    this.requests = new RequestCheck(info);
     this.blocks = new BlockManager(info.blocks(), info.blockSize(), config.prefixCache());
     this.lanes = new Lanes(config.maxSequences(), info.blockSize());
     this.scheduler = new Scheduler(config, blocks, lanes);
@@ -120,7 +116,8 @@ public final class Engine implements AutoCloseable {
    * {@link TokenListener#onFailed}. Thread-safe.
    */
   public Handle submit(TokenRequest request, TokenListener listener) {
-    Sequence sequence = new Sequence(this, request, listener, maxContext, rejection(request));
+    Sequence sequence =
+        new Sequence(this, request, listener, requests.maxContext(), requests.rejection(request));
     listener.onSubmitted(sequence);
     stats.submitted(sequence);
     inbox.add(sequence);
@@ -186,7 +183,7 @@ public final class Engine implements AutoCloseable {
    * Most tokens of a sequence, prompt and output: the model's context or what the KV blocks hold.
    */
   public int maxContext() {
-    return maxContext;
+    return requests.maxContext();
   }
 
   /**
@@ -305,15 +302,14 @@ public final class Engine implements AutoCloseable {
   }
 
   private void update(Step step, StepHandle.Result sampled) {
-    glimpsed += step.glimpse();
+    scheduler.computed(step);
+    step.glimpse();
+    int[] tokens = sampled.tokens();
+    @Nullable TokenLogprob[] logprobs = sampled.logprobs();
     for (int i = 0; i < step.size(); i++) {
-      if (step.valid(i)) {
-        int lane = step.lane(i);
-        scheduler.computed(lane, step.end(i));
-        int row = step.row(i);
-        if (row >= 0) {
-          accept(lane, sampled.tokens()[row], sampled.logprobs()[row]);
-        }
+      int row = step.row(i);
+      if (row >= 0 && step.valid(i)) {
+        accept(step.lane(i), tokens[row], logprobs[row]);
       }
     }
     stats.alive();
@@ -481,37 +477,7 @@ public final class Engine implements AutoCloseable {
    * @param length how many it has
    */
   public String tooLong(String length) {
-    return "the prompt has "
-        + length
-        + " tokens; "
-        + (maxContext < info.maxContext()
-            ? "the KV memory holds " + (maxContext - 1) + " (the model would take more)"
-            : "the model's context is " + maxContext + ", one of which is to be generated");
-  }
-
-  /** On the submitter's thread: looking at a long prompt must not hold up a step. */
-  private Sequence.@Nullable Rejection rejection(TokenRequest request) {
-    int length = request.prompt().length;
-    if (length == 0) {
-      return new Sequence.Rejection(Failure.INVALID_REQUEST, "the prompt has no tokens");
-    }
-    if (length >= maxContext) {
-      return new Sequence.Rejection(Failure.PROMPT_TOO_LONG, tooLong(Integer.toString(length)));
-    }
-    String problem = outside("prompt", request.prompt());
-    problem = problem == null ? outside("resume", request.resume()) : problem;
-    return problem == null ? null : new Sequence.Rejection(Failure.INVALID_REQUEST, problem);
-  }
-
-  private @Nullable String outside(String name, int[] tokens) {
-    for (int i = 0; i < tokens.length; i++) {
-      if (tokens[i] < 0 || tokens[i] >= info.vocabSize()) {
-        return String.format(
-            "%s[%d] is %d, tokens of this model are 0 to %d",
-            name, i, tokens[i], info.vocabSize() - 1);
-      }
-    }
-    return null;
+    return requests.tooLong(length);
   }
 
   private static Runner.Info check(Runner.Info info) {

@@ -9,12 +9,15 @@ import org.jspecify.annotations.Nullable;
  * sequences leave the processor's caches while the device computes, and fetching an object of each
  * is most of what a step would cost the host. One that runs has a lane, the index into all of
  * these, until it ends or restarts. As long as all that it does is to decode within its last block,
- * a step looks at nothing else of it but its listener ({@link #decodes}). Plain bookkeeping, of the
- * engine thread.
+ * a step looks at nothing else of it but its listener ({@link #decoding}). Plain bookkeeping, of
+ * the engine thread.
  */
 final class Lanes {
-  /** Tokens of each lane that are here; a power of two. */
-  private static final int RECENT = 16;
+  /**
+   * Tokens of each lane that are here; a power of two. Twice those of a usual block: a sequence is
+   * asked for its tokens when a block of them becomes shareable, and not once more between.
+   */
+  private static final int RECENT = 32;
 
   private final int blockSize;
 
@@ -70,6 +73,12 @@ final class Lanes {
   /** [lane · RECENT + position % RECENT] the last known tokens. */
   private final int[] recent;
 
+  /** [lane] known tokens that its sequence has itself. */
+  private final int[] collected;
+
+  /** Of no use: see {@link #glimpse}. */
+  private long glimpsed;
+
   private final int[] free;
   private int freeCount;
   private long stays;
@@ -96,6 +105,7 @@ final class Lanes {
     this.row = new int[count];
     this.rowStep = new long[count];
     this.recent = new int[Math.multiplyExact(count, RECENT)];
+    this.collected = new int[count];
     this.free = new int[count];
     this.freeCount = count;
     Arrays.setAll(free, i -> count - 1 - i);
@@ -127,6 +137,7 @@ final class Lanes {
     room[lane] = 0;
     rowStep[lane] = -1;
     recent[place(lane, length - 1)] = sequence.token(length - 1);
+    collected[lane] = length;
     sequence.lane = lane;
   }
 
@@ -164,9 +175,37 @@ final class Lanes {
     room[lane] = Math.min(bound[lane] - 1, count * blockSize);
   }
 
-  /** Whether all that a step can compute of it is one token, and it has a block for that. */
-  boolean decodes(int lane) {
-    return planned[lane] - scheduled[lane] == 1 && scheduled[lane] < room[lane];
+  /**
+   * The first of some lanes that does not just decode; {@code end} if all do. All that a step can
+   * compute of one that does is one token, and it has a block for that.
+   */
+  int decoding(int[] of, int begin, int end) {
+    int[] plans = planned;
+    int[] starts = scheduled;
+    int[] rooms = room;
+    int i = begin;
+    while (i < end) {
+      int lane = of[i];
+      if (plans[lane] - starts[lane] != 1 || starts[lane] >= rooms[lane]) {
+        return i;
+      }
+      i++;
+    }
+    return i;
+  }
+
+  /**
+   * Those of some lanes that do not just decode.
+   *
+   * @param to takes them
+   * @return how many those are
+   */
+  int others(int[] of, int count, int[] to) {
+    int others = 0;
+    for (int i = decoding(of, 0, count); i < count; i = decoding(of, i + 1, count)) {
+      to[others++] = of[i];
+    }
+    return others;
   }
 
   /** Whether it has all the tokens that it was allowed when a step was last planned. */
@@ -189,17 +228,30 @@ final class Lanes {
   /**
    * Looks at the listeners of some lanes, one after another, of which {@link #listener} is about to
    * be asked for each: memory answers many requests in about the time of one, but a listener that
-   * is called before the next is looked at is fetched alone.
-   *
-   * @return a number of no use but that no compiler leaves out what goes into it
+   * is called before the next is looked at is fetched alone. What comes of it is kept, so that no
+   * compiler leaves it out.
    */
-  int glimpse(int[] lanes, int count) {
+  void glimpse(int[] lanes, int count) {
     Class<?> first = count == 0 ? null : classOf(lanes[0]);
     int alike = 0;
     for (int i = 0; i < count; i++) {
       alike += classOf(lanes[i]) == first ? 1 : 0;
     }
-    return alike;
+    glimpsed += alike;
+  }
+
+  /** As {@link #glimpse}, at sequences that are about to be worked with one by one. */
+  void glimpseSequences(int[] lanes, int count) {
+    long sum = 0;
+    for (int i = 0; i < count; i++) {
+      Sequence sequence = sequences[lanes[i]];
+      sum += sequence == null ? 0 : sequence.arrival + sequence.blockCount;
+    }
+    for (int i = 0; i < count; i++) {
+      Sequence sequence = sequences[lanes[i]];
+      sum += sequence == null || sequence.blockCount == 0 ? 0 : sequence.lastOfBlocks();
+    }
+    glimpsed += sum;
   }
 
   private @Nullable Class<?> classOf(int lane) {
@@ -228,9 +280,14 @@ final class Lanes {
     int position = known[lane];
     recent[place(lane, position)] = token;
     known[lane] = position + 1;
-    if ((position + 1) % RECENT == 0) {
+    if (position + 1 - collected[lane] == RECENT) {
       sequence(lane).collect();
     }
+  }
+
+  /** Its sequence has all of its known tokens. */
+  void collected(int lane) {
+    collected[lane] = known[lane];
   }
 
   /** One of the last known tokens: the very last, or one that its sequence has not collected. */

@@ -2,9 +2,7 @@ package dev.millrace.inference.engine;
 
 import dev.millrace.inference.api.Generator;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.List;
-import java.util.TreeSet;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -42,14 +40,10 @@ final class Scheduler {
   private final Lanes lanes;
   private final Admission admission;
 
-  /** In the order of admission, and their lanes. Ended ones leave gaps until the next plan. */
-  private final @Nullable Sequence[] running;
+  private final RunningSequences running;
 
-  private final int[] runningLanes;
-
-  private int runningEnd;
-  private int runningCount;
-  private boolean gaps;
+  /** Lanes that one after another are to be worked with. */
+  private final int[] due;
 
   private final WaitingQueue waiting;
 
@@ -64,13 +58,7 @@ final class Scheduler {
   /** This plan looks at waiting ones for no other reason: at the head alone. */
   private boolean glance;
 
-  private final TreeSet<Sequence> suspects = new TreeSet<>(Sequence.ORDER);
-  private int runningSuspects;
-  private int suspectLimit = Integer.MAX_VALUE;
-
-  /** Suspects of their own accord: each runs by itself. */
-  private int alone;
-
+  private final Suspects suspects = new Suspects();
   private final @Nullable Sequence[] passed = new Sequence[LOOKAHEAD + 1];
   private long arrivals;
   private long preemptions;
@@ -80,8 +68,8 @@ final class Scheduler {
     this.blocks = blocks;
     this.lanes = lanes;
     this.admission = new Admission(blocks);
-    this.running = new Sequence[config.maxSequences()];
-    this.runningLanes = new int[config.maxSequences()];
+    this.running = new RunningSequences(config.maxSequences());
+    this.due = new int[config.maxSequences()];
     this.waiting = new WaitingQueue(config.lowShare());
   }
 
@@ -91,18 +79,14 @@ final class Scheduler {
     sequence.arrival = arrivals++;
     int tokens = sequence.request.scheduling().alone();
     if (tokens > 0) {
-      sequence.suspect = true;
-      sequence.alone = true;
-      alone++;
-      // The last token of all is never computed.
-      sequence.suspectUntil = (int) Math.min((long) sequence.length() + tokens, sequence.limit - 1);
+      suspects.volunteer(sequence, tokens);
     }
     enqueue(sequence);
   }
 
   /** Fills an empty step; it stays empty if there is nothing to compute now. */
   void plan(Step step) {
-    closeGaps();
+    running.closeGaps();
     waiting.settle();
     admission.begin();
     glance = stalled && ++stalledPlans % PATIENCE == 0;
@@ -111,26 +95,25 @@ final class Scheduler {
     int budget = continueRunning(step, config.tokenBudget(), members);
     admit(step, budget);
     // While suspects run the others pause. Where these leave the first suspect no room they go.
-    while (step.size() == 0 && runningSuspects == 0 && !suspects.isEmpty() && giveWay() != null) {
+    while (step.size() == 0 && suspects.allWait() && giveWay() != null) {
       admit(step, budget);
     }
     step.seal();
   }
 
-  /** A member's tokens of a step that ended well are computed. */
-  void computed(int lane, int end) {
-    lanes.computed[lane] = end;
-    if (end >= lanes.watched[lane]) {
-      computed(lanes.sequence(lane), end);
+  /** The tokens of a step that ended well are computed. */
+  void computed(Step step) {
+    int count = step.computed(due);
+    lanes.glimpseSequences(due, count);
+    for (int i = 0; i < count; i++) {
+      computed(lanes.sequence(due[i]), lanes.computed[due[i]]);
     }
   }
 
   private void computed(Sequence sequence, int end) {
     int next = blocks.computed(sequence, end);
     if (sequence.suspect && end >= sequence.suspectUntil) {
-      acquit(sequence);
-      runningSuspects--;
-      suspectLimit = (int) Math.min(Integer.MAX_VALUE, suspectLimit * 2L);
+      suspects.passed(sequence);
       endIsolation();
     }
     lanes.watched[sequence.lane] = sequence.suspect ? Math.min(next, sequence.suspectUntil) : next;
@@ -149,7 +132,7 @@ final class Scheduler {
       leaveRunning(sequence);
       waiting.ended(sequence, sequence.length());
     }
-    acquit(sequence);
+    suspects.acquit(sequence);
     sequence.ended();
     endIsolation();
   }
@@ -183,39 +166,28 @@ final class Scheduler {
       }
       leaveRunning(sequence);
       waiting.ended(sequence, sequence.length());
-      sequence.suspect = true;
-      sequence.suspectUntil = Math.max(sequence.suspectUntil, step.end(i));
+      suspects.accuse(sequence, step.end(i));
       preemptions++;
       sequence.restart();
       enqueue(sequence);
     }
     if (count > 0) {
-      suspectLimit = Math.max(1, Math.min(suspectLimit, count) / 2);
+      suspects.failed(count);
     }
     return convicted;
   }
 
   int waiting() {
-    return waiting.size() + suspects.size();
+    return waiting.size() + suspects.waiting().size();
   }
 
   int running() {
-    return runningCount;
+    return running.count();
   }
 
   /** Those that run and wait to be allowed more tokens; null if none does. */
   Generator.@Nullable Held held() {
-    int count = 0;
-    long since = 0;
-    for (int i = 0; i < runningEnd; i++) {
-      Sequence sequence = lanes.mayBeHeld(runningLanes[i]) ? running[i] : null;
-      if (sequence != null && sequence.held()) {
-        long began = sequence.heldNanos();
-        since = count == 0 || began - since < 0 ? began : since;
-        count++;
-      }
-    }
-    return count == 0 ? null : new Generator.Held(count, since);
+    return running.held(lanes);
   }
 
   /** Sequences that lost what was computed of them and began again. */
@@ -235,13 +207,8 @@ final class Scheduler {
   /** All that run or wait. */
   List<Sequence> all() {
     List<Sequence> all = new ArrayList<>();
-    for (int i = 0; i < runningEnd; i++) {
-      Sequence sequence = running[i];
-      if (sequence != null) {
-        all.add(sequence);
-      }
-    }
-    all.addAll(suspects);
+    running.addTo(all);
+    all.addAll(suspects.waiting());
     all.addAll(waiting.all());
     return all;
   }
@@ -250,12 +217,7 @@ final class Scheduler {
   List<Sequence> drain() {
     List<Sequence> all = all();
     lanes.close();
-    Arrays.fill(running, null);
-    gaps = false;
-    runningEnd = 0;
-    runningCount = 0;
-    runningSuspects = 0;
-    alone = 0;
+    running.clear();
     suspects.clear();
     waiting.clear();
     waitingTokens = 0;
@@ -269,14 +231,16 @@ final class Scheduler {
    */
   private int reserve() {
     boolean isolating = isolating();
-    int members = 0;
+    int end = running.end();
+    int count = isolating ? end : lanes.others(running.lanes(), end, due);
+    if (isolating) {
+      System.arraycopy(running.lanes(), 0, due, 0, count);
+    }
+    lanes.glimpseSequences(due, count);
+    int members = end - count;
     int lacking = 0;
-    for (int i = 0; i < runningEnd; i++) {
-      if (!isolating && lanes.decodes(runningLanes[i])) {
-        members++;
-        continue;
-      }
-      Sequence sequence = running(i);
+    for (int i = 0; i < count; i++) {
+      Sequence sequence = lanes.sequence(due[i]);
       sequence.settle();
       if (takesPart(sequence, isolating)) {
         members++;
@@ -294,11 +258,11 @@ final class Scheduler {
       lacking = lacking(isolating);
     }
     members = 0;
-    for (int i = 0; i < runningEnd; i++) {
-      if (takesPart(running(i), isolating)) {
+    for (int i = 0; i < running.end(); i++) {
+      if (takesPart(running.get(i), isolating)) {
         members++;
-        if (!extend(running(i))) {
-          throw new IllegalStateException(running(i) + " has no room");
+        if (!extend(running.get(i))) {
+          throw new IllegalStateException(running.get(i) + " has no room");
         }
       }
     }
@@ -309,8 +273,8 @@ final class Scheduler {
 
   private int lacking(boolean isolating) {
     int lacking = 0;
-    for (int i = 0; i < runningEnd; i++) {
-      Sequence sequence = running(i);
+    for (int i = 0; i < running.end(); i++) {
+      Sequence sequence = running.get(i);
       if (takesPart(sequence, isolating)) {
         lacking += blocks.covers(sequence, sequence.scheduled() + sequence.wanted()) ? 0 : 1;
       }
@@ -330,16 +294,22 @@ final class Scheduler {
     boolean isolating = isolating();
     int left = budget;
     int others = members;
-    for (int i = 0; i < runningEnd; i++) {
-      int lane = runningLanes[i];
-      if (!isolating && lanes.decodes(lane)) {
-        others--;
-        left--;
-        step.decode(lane);
-      } else if (takesPart(running(i), isolating)) {
-        others--;
-        left -= schedule(step, running(i), left - others);
+    int end = running.end();
+    int i = 0;
+    while (i < end) {
+      int decoding = isolating ? i : lanes.decoding(running.lanes(), i, end);
+      if (decoding > i) {
+        step.decode(running.lanes(), i, decoding);
+        others -= decoding - i;
+        left -= decoding - i;
+        i = decoding;
+        continue;
       }
+      if (takesPart(running.get(i), isolating)) {
+        others--;
+        left -= schedule(step, running.get(i), left - others);
+      }
+      i++;
     }
     return left;
   }
@@ -357,9 +327,9 @@ final class Scheduler {
     boolean closed = false;
     while (!closed
         && budget > 0
-        && runningCount < config.maxSequences()
-        && (!isolating || runningSuspects < (alone > 0 ? 1 : suspectLimit))) {
-      Sequence candidate = isolating ? suspects.pollFirst() : waiting.poll();
+        && running.count() < config.maxSequences()
+        && (!isolating || suspects.mayStart())) {
+      Sequence candidate = isolating ? suspects.poll() : waiting.poll();
       if (candidate == null) {
         stalled = passedCount > 0;
         break;
@@ -399,7 +369,7 @@ final class Scheduler {
   private boolean hasRoom(Sequence candidate, boolean now) {
     int taken = blocks.probe(candidate);
     return taken <= blocks.available()
-        && (now || admission.fits(candidate, taken, running, runningEnd));
+        && (now || admission.fits(candidate, taken, running.sequences(), running.end()));
   }
 
   /** Somebody was admitted before these; true if one of them lets nobody pass any more. */
@@ -427,7 +397,10 @@ final class Scheduler {
   }
 
   private boolean othersCouldStart() {
-    return !waiting.isEmpty() && !stalled && !isolating() && runningCount < config.maxSequences();
+    return !waiting.isEmpty()
+        && !stalled
+        && !isolating()
+        && running.count() < config.maxSequences();
   }
 
   private Sequence passed(int index) {
@@ -444,18 +417,13 @@ final class Scheduler {
     stalled = false;
     sequence.admitted(cached);
     sequence.settle();
-    sequence.runningIndex = runningEnd;
-    runningLanes[runningEnd] = sequence.lane;
-    running[runningEnd++] = sequence;
-    runningCount++;
-    runningSuspects += sequence.suspect ? 1 : 0;
+    running.add(sequence);
+    suspects.starts(sequence);
   }
 
   private void leaveRunning(Sequence sequence) {
-    running[sequence.runningIndex] = null;
-    gaps = true;
-    runningCount--;
-    runningSuspects -= sequence.suspect ? 1 : 0;
+    running.remove(sequence);
+    suspects.stops(sequence);
     blocks.release(sequence);
     lanes.leave(sequence);
     stalled = false;
@@ -466,10 +434,10 @@ final class Scheduler {
    */
   private @Nullable Sequence giveWay() {
     boolean isolating = isolating();
-    Sequence sequence = Admission.first(running, runningEnd, isolating);
+    Sequence sequence = Admission.first(running.sequences(), running.end(), isolating);
     if (sequence != null) {
       leaveRunning(sequence);
-      closeGaps();
+      running.closeGaps();
       waiting.returned(sequence);
       // It is no matter of memory alone that it goes where others are looked at apart.
       sequence.preempted += isolating ? 0 : 1;
@@ -505,47 +473,12 @@ final class Scheduler {
   }
 
   boolean isolating() {
-    return runningSuspects > 0 || !suspects.isEmpty();
-  }
-
-  private void acquit(Sequence sequence) {
-    alone -= sequence.alone ? 1 : 0;
-    sequence.alone = false;
-    sequence.suspect = false;
-    sequence.suspectUntil = 0;
-    sequence.attempts = 0;
+    return suspects.isolating();
   }
 
   private void endIsolation() {
-    if (suspectLimit != Integer.MAX_VALUE && !isolating()) {
-      suspectLimit = Integer.MAX_VALUE;
+    if (suspects.end()) {
       stalled = false;
     }
-  }
-
-  private Sequence running(int index) {
-    Sequence sequence = running[index];
-    if (sequence == null) {
-      throw new IllegalStateException("nothing runs at " + index);
-    }
-    return sequence;
-  }
-
-  private void closeGaps() {
-    if (!gaps) {
-      return;
-    }
-    gaps = false;
-    int end = 0;
-    for (int i = 0; i < runningEnd; i++) {
-      Sequence sequence = running[i];
-      if (sequence != null) {
-        sequence.runningIndex = end;
-        runningLanes[end] = sequence.lane;
-        running[end++] = sequence;
-      }
-    }
-    Arrays.fill(running, end, runningEnd, null);
-    runningEnd = end;
   }
 }

@@ -249,6 +249,9 @@ final class Sequence implements Engine.Handle {
       output[outputLength] = lanes.token(lane, promptLength + outputLength);
       outputLength++;
     }
+    if (runs()) {
+      lanes.collected(lane);
+    }
   }
 
   /** Starts to run with the first {@code cached} tokens computed already. */
@@ -275,6 +278,10 @@ final class Sequence implements Engine.Handle {
       throw new IllegalStateException(this + " has ended already");
     }
     state = State.ENDED;
+  }
+
+  int lastOfBlocks() {
+    return blocks[blockCount - 1];
   }
 
   void tellStarted() {

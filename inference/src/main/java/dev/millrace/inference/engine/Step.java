@@ -18,11 +18,10 @@ final class Step {
 
   private final Lanes lanes;
 
-  /** [batch.sequences] the members' lanes, their stays there, their scheduled tokens after this. */
+  /** [batch.sequences] the members' lanes, and their stays there. */
   private final int[] members;
 
   private final long[] stays;
-  private final int[] ends;
 
   /** [batch.sequences] blocks that hold the member's tokens after this step. */
   private final int[] blockCounts;
@@ -40,8 +39,10 @@ final class Step {
   private final int blockSize;
   private int mostBlocks;
 
-  /** How many of the step before it in this place have yet to be let go of. */
+  /** Of the step before it in this place: rows that have yet to be let go of, and members. */
   private int oldRows;
+
+  private int oldMembers;
 
   Step(Lanes lanes, int maxSequences, int maxTokens, int blockSize) {
     this.lanes = lanes;
@@ -49,7 +50,6 @@ final class Step {
     this.batch = new Batch(maxSequences, maxTokens, 1);
     this.members = new int[maxSequences];
     this.stays = new long[maxSequences];
-    this.ends = new int[maxSequences];
     this.blockCounts = new int[maxSequences];
     this.filled = new int[maxSequences];
     this.rows = new int[maxSequences];
@@ -62,6 +62,7 @@ final class Step {
     this.number = number;
     this.handle = null;
     oldRows = Math.max(oldRows, batch.logitCount);
+    oldMembers = Math.max(oldMembers, batch.sequences);
     batch.sequences = 0;
     batch.tokenCount = 0;
     batch.logitCount = 0;
@@ -95,8 +96,32 @@ final class Step {
   }
 
   /** See {@link Lanes#glimpse}. */
-  int glimpse() {
-    return lanes.glimpse(members, batch.sequences);
+  void glimpse() {
+    lanes.glimpse(members, batch.sequences);
+  }
+
+  /**
+   * The tokens of all {@link #valid} members are computed.
+   *
+   * @param due takes the lanes that the scheduler has to look at now, for which it has room
+   * @return how many those are
+   */
+  int computed(int[] due) {
+    int count = 0;
+    long[] stay = lanes.stay;
+    int[] computed = lanes.computed;
+    int[] watched = lanes.watched;
+    int[] ends = batch.contextLength;
+    for (int i = 0; i < batch.sequences; i++) {
+      int lane = members[i];
+      if (stay[lane] == stays[i]) {
+        computed[lane] = ends[i];
+        if (ends[i] >= watched[lane]) {
+          due[count++] = lane;
+        }
+      }
+    }
+    return count;
   }
 
   /** Tells the listeners of those of which the first tokens are about to be computed. */
@@ -108,25 +133,102 @@ final class Step {
     }
   }
 
+  /** The member's tokens that are computed after this. */
   int end(int index) {
-    return ends[index];
+    return batch.contextLength[index];
   }
 
   int row(int index) {
     return rows[index];
   }
 
-  /** Adds the next token of a lane that {@link Lanes#decodes}; the one after it is sampled. */
-  void decode(int lane) {
+  /**
+   * Adds the next token of each of some lanes, all of which just decode ({@link Lanes#decoding});
+   * the one after it is sampled. One array after another: in a step of many it is these loops that
+   * the host spends its time in.
+   */
+  void decode(int[] decoding, int begin, int end) {
+    int count = end - begin;
+    tokens(decoding, begin, count);
+    places(decoding, begin, count);
+    members(decoding, begin, count);
+    batch.sequences += count;
+    batch.tokenCount += count;
+    batch.logitCount += count;
+  }
+
+  /** Which tokens: those that are not known come from the step before. */
+  private void tokens(int[] decoding, int begin, int count) {
     int first = batch.tokenCount;
-    int from = lanes.scheduled[lane];
-    boolean known = from < lanes.known[lane];
-    batch.tokens[first] = known ? lanes.token(lane, from) : 0;
-    batch.tokenFrom[first] = known ? -1 : supplier(lane);
-    batch.positions[first] = from;
-    batch.slots[first] = lanes.slots[lane] + from;
-    join(lane, 1, lanes.blocks[lane]);
-    sample(lane);
+    int[] tokens = batch.tokens;
+    int[] tokenFrom = batch.tokenFrom;
+    int[] scheduled = lanes.scheduled;
+    int[] known = lanes.known;
+    int[] row = lanes.row;
+    long[] rowStep = lanes.rowStep;
+    for (int i = 0; i < count; i++) {
+      int lane = decoding[begin + i];
+      if (scheduled[lane] < known[lane]) {
+        tokens[first + i] = lanes.token(lane, scheduled[lane]);
+        tokenFrom[first + i] = -1;
+      } else {
+        if (rowStep[lane] != number - 1) {
+          throw noSupplier(lane);
+        }
+        tokens[first + i] = 0;
+        tokenFrom[first + i] = row[lane];
+      }
+    }
+  }
+
+  /** Where their tokens stand, and their keys and values go. */
+  private void places(int[] decoding, int begin, int count) {
+    int first = batch.tokenCount;
+    int member = batch.sequences;
+    int[] positions = batch.positions;
+    int[] slots = batch.slots;
+    int[] context = batch.contextLength;
+    int[] scheduled = lanes.scheduled;
+    int[] bases = lanes.slots;
+    int[] blocks = lanes.blocks;
+    int most = mostBlocks;
+    for (int i = 0; i < count; i++) {
+      int lane = decoding[begin + i];
+      int from = scheduled[lane];
+      positions[first + i] = from;
+      slots[first + i] = bases[lane] + from;
+      context[member + i] = from + 1;
+      scheduled[lane] = from + 1;
+      blockCounts[member + i] = blocks[lane];
+      most = Math.max(most, blocks[lane]);
+    }
+    mostBlocks = most;
+  }
+
+  /** Who they are, and their rows of logits. */
+  private void members(int[] decoding, int begin, int count) {
+    int member = batch.sequences;
+    int token = batch.tokenCount;
+    int row = batch.logitCount;
+    int[] rowOf = lanes.row;
+    long[] rowStep = lanes.rowStep;
+    int[] planned = lanes.planned;
+    for (int i = 0; i < count; i++, member++, row++) {
+      int lane = decoding[begin + i];
+      boolean same =
+          members[member] == lane && stays[member] == lanes.stay[lane] && rows[member] == row;
+      if (!same) {
+        come(member, lane);
+        rows[member] = row;
+        batch.sampling[row] = lanes.sampling(lane);
+      }
+      batch.queryStart[member] = token + i;
+      batch.logitRows[row] = token + i;
+      rowOf[lane] = row;
+      rowStep[lane] = number;
+      planned[lane]++;
+    }
+    batch.queryStart[member] = token + count;
   }
 
   /**
@@ -194,12 +296,16 @@ final class Step {
     mostBlocks = Math.max(mostBlocks, blocks);
     rows[index] = -1;
     lanes.scheduled[lane] = to;
+    come(index, lane);
+  }
+
+  /** A lane's row of the block table stays as it is where it was there in the step before. */
+  private void come(int index, int lane) {
     if (members[index] != lane || stays[index] != lanes.stay[lane]) {
       members[index] = lane;
       stays[index] = lanes.stay[lane];
       filled[index] = 0;
     }
-    ends[index] = to;
   }
 
   /** A token is sampled for the last member. */
@@ -207,10 +313,7 @@ final class Step {
     int row = batch.logitCount++;
     rows[batch.sequences - 1] = row;
     batch.logitRows[row] = batch.tokenCount - 1;
-    SamplingState sampling = lanes.sampling(lane);
-    if (batch.sampling[row] != sampling) {
-      batch.sampling[row] = sampling;
-    }
+    batch.sampling[row] = lanes.sampling(lane);
     lanes.row[lane] = row;
     lanes.rowStep[lane] = number;
     lanes.planned[lane]++;
@@ -225,6 +328,9 @@ final class Step {
     SamplingState[] sampling = batch.sampling;
     Arrays.fill(sampling, batch.logitCount, Math.max(oldRows, batch.logitCount), null);
     oldRows = 0;
+    // Nor does one that comes back to such a place find it as it was.
+    Arrays.fill(rows, batch.sequences, Math.max(oldMembers, batch.sequences), -1);
+    oldMembers = 0;
     int length = Math.ceilDiv(mostBlocks, ROW_BLOCKS) * ROW_BLOCKS;
     int size = Math.multiplyExact(batch.sequences, length);
     boolean grow = batch.blockTable.length < size;

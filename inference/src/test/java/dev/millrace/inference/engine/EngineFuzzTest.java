@@ -312,14 +312,20 @@ class EngineFuzzTest {
       int owned = 0;
       int running = 0;
       long computed = 0;
+      long toCompute = 0;
       for (Sequence s : engine.scheduler().all()) {
         assertThat(s.state).isIn(Sequence.State.RUNNING, Sequence.State.WAITING);
         if (s.state == Sequence.State.WAITING) {
+          toCompute += s.length();
           assertThat(s.blockCount + s.reserved + s.pending() + s.scheduled()).as("%s", s).isZero();
           continue;
         }
         running++;
         computed += s.computed();
+        toCompute += Math.max(0, engine.lanes().prefill[s.lane] - s.computed());
+        assertThat(s.shareable)
+            .as("blocks of %s that others may share", s)
+            .isEqualTo(config.prefixCache() ? s.computed() / info.blockSize() : 0);
         reserved += s.reserved;
         assertThat(s.computed()).as("computed of %s", s).isLessThanOrEqualTo(s.scheduled());
         assertThat(s.scheduled()).as("scheduled of %s", s).isLessThanOrEqualTo(s.planned());
@@ -367,6 +373,7 @@ class EngineFuzzTest {
         }
       }
       assertThat(engine.stats().runningTokens()).isEqualTo(computed);
+      assertThat(engine.stats().waitingTokens()).isEqualTo(toCompute);
       assertThat(engine.stats().waiting() + engine.stats().running())
           .isEqualTo(jobs.stream().filter(j -> j.recorder.outcome() == null).count());
     }

@@ -361,7 +361,11 @@ class LlmGeneratorTest {
     permits.release(2);
     listeners.getFirst().first();
     CompletableFuture<Void> closing = CompletableFuture.runAsync(generator::close);
-    permits.release(1000);
+    while (!generator.closing()) {
+      Thread.onSpinWait();
+    }
+    // Steps that end before the engine sees that it closes want permits too.
+    permits.release(Integer.MAX_VALUE / 2);
     closing.get(30, TimeUnit.SECONDS);
     for (Listener listener : listeners) {
       assertThat(listener.failed().failure()).isEqualTo(Failure.CLOSED);

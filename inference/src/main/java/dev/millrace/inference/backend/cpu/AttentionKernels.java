@@ -1,10 +1,10 @@
 package dev.millrace.inference.backend.cpu;
 
 import static dev.millrace.inference.backend.cpu.CpuKvCache.BLOCK;
-import static dev.millrace.inference.backend.cpu.Lanes.FLOATS;
-import static dev.millrace.inference.backend.cpu.Lanes.WIDTH;
-import static dev.millrace.inference.backend.cpu.Lanes.load;
 import static dev.millrace.inference.backend.cpu.PagedAttention.TILE;
+import static dev.millrace.inference.backend.cpu.VectorLanes.FLOATS;
+import static dev.millrace.inference.backend.cpu.VectorLanes.WIDTH;
+import static dev.millrace.inference.backend.cpu.VectorLanes.load;
 
 import java.lang.foreign.MemorySegment;
 import jdk.incubator.vector.FloatVector;

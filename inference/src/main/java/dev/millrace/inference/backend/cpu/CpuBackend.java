@@ -55,13 +55,13 @@ public final class CpuBackend implements Backend {
     this.workers = new Workers(threads);
     this.linear = new Linear(workers);
     this.attention = new PagedAttention(workers);
-    this.sums = new float[workers.count()][Lanes.LANES];
+    this.sums = new float[workers.count()][VectorLanes.LANES];
     this.samplers = new Sampler[workers.count()];
   }
 
   @Override
   public String describe() {
-    return "CPU, %d threads, vectors of %d floats".formatted(workers.count(), Lanes.WIDTH);
+    return "CPU, %d threads, vectors of %d floats".formatted(workers.count(), VectorLanes.WIDTH);
   }
 
   @Override
@@ -91,10 +91,10 @@ public final class CpuBackend implements Backend {
 
   @Override
   public KvCache kvCache(List<Integer> kvHeads, int headDim, int blocks) {
-    if (headDim % Lanes.LANES != 0) {
+    if (headDim % VectorLanes.LANES != 0) {
       throw new InvalidCheckpointException(
           "the CPU backend needs heads of a multiple of %d numbers, not %d"
-              .formatted(Lanes.LANES, headDim));
+              .formatted(VectorLanes.LANES, headDim));
     }
     return new CpuKvCache(arena, kvHeads, headDim, blocks);
   }

@@ -66,7 +66,7 @@ final class CpuGauge implements Gauge {
 
   /** Floating-point operations of {@link #multiply(Workers, long[])}. */
   static double flops(int threads) {
-    return 2.0 * threads * MULTIPLIES * CHAINS * Lanes.WIDTH;
+    return 2.0 * threads * MULTIPLIES * CHAINS * VectorLanes.WIDTH;
   }
 
   /** Every byte of the buffer once, by all threads. */
@@ -80,16 +80,16 @@ final class CpuGauge implements Gauge {
   }
 
   private static long xor(MemorySegment from, long at, long bytes) {
-    IntVector a = IntVector.zero(Lanes.INTS);
+    IntVector a = IntVector.zero(VectorLanes.INTS);
     IntVector b = a;
     IntVector c = a;
     IntVector d = a;
-    int step = 4 * Lanes.WIDTH;
+    int step = 4 * VectorLanes.WIDTH;
     for (long i = at; i < at + bytes; i += step * 4L) {
-      a = a.lanewise(VectorOperators.XOR, Lanes.loadInts(from, i));
-      b = b.lanewise(VectorOperators.XOR, Lanes.loadInts(from, i + step));
-      c = c.lanewise(VectorOperators.XOR, Lanes.loadInts(from, i + 2L * step));
-      d = d.lanewise(VectorOperators.XOR, Lanes.loadInts(from, i + 3L * step));
+      a = a.lanewise(VectorOperators.XOR, VectorLanes.loadInts(from, i));
+      b = b.lanewise(VectorOperators.XOR, VectorLanes.loadInts(from, i + step));
+      c = c.lanewise(VectorOperators.XOR, VectorLanes.loadInts(from, i + 2L * step));
+      d = d.lanewise(VectorOperators.XOR, VectorLanes.loadInts(from, i + 3L * step));
     }
     return a.lanewise(VectorOperators.XOR, b)
         .lanewise(VectorOperators.XOR, c.lanewise(VectorOperators.XOR, d))
@@ -104,7 +104,7 @@ final class CpuGauge implements Gauge {
 
   /** Independent chains, enough to hide the latency of each. */
   private static float multiply(int count) {
-    FloatVector x = FloatVector.broadcast(Lanes.FLOATS, 0.999f);
+    FloatVector x = FloatVector.broadcast(VectorLanes.FLOATS, 0.999f);
     FloatVector a0 = x;
     FloatVector a1 = x.add(1f);
     FloatVector a2 = x.add(2f);

@@ -1,10 +1,10 @@
 package dev.millrace.inference.backend.cpu;
 
-import static dev.millrace.inference.backend.cpu.Lanes.FLOATS;
-import static dev.millrace.inference.backend.cpu.Lanes.LANES;
-import static dev.millrace.inference.backend.cpu.Lanes.WIDTH;
-import static dev.millrace.inference.backend.cpu.Lanes.load;
-import static dev.millrace.inference.backend.cpu.Lanes.loadInts;
+import static dev.millrace.inference.backend.cpu.VectorLanes.FLOATS;
+import static dev.millrace.inference.backend.cpu.VectorLanes.LANES;
+import static dev.millrace.inference.backend.cpu.VectorLanes.WIDTH;
+import static dev.millrace.inference.backend.cpu.VectorLanes.load;
+import static dev.millrace.inference.backend.cpu.VectorLanes.loadInts;
 
 import java.lang.foreign.MemorySegment;
 import jdk.incubator.vector.FloatVector;

@@ -1,7 +1,7 @@
 package dev.millrace.inference.backend.cpu;
 
 import static dev.millrace.inference.backend.cpu.DotKernels.ROWS;
-import static dev.millrace.inference.backend.cpu.Lanes.LANES;
+import static dev.millrace.inference.backend.cpu.VectorLanes.LANES;
 
 import dev.millrace.inference.checkpoint.WeightFormat;
 import java.lang.foreign.MemorySegment;
@@ -11,8 +11,8 @@ import org.jspecify.annotations.Nullable;
 /**
  * Matrix times rows. One row streams the weights from the file straight through the registers;
  * several rows share weights that were widened to floats, panel by panel, and multiply them in
- * register tiles. Both sum in the order of {@link Lanes}, so a row comes to the same bits on both
- * ways. Used by one thread at a time.
+ * register tiles. Both sum in the order of {@link VectorLanes}, so a row comes to the same bits on
+ * both ways. Used by one thread at a time.
  */
 final class Linear {
   /** Weight rows of a tile. */
@@ -89,7 +89,7 @@ final class Linear {
 
     /** Puts down y[row, output] from its running sums, adding what is not a whole stretch. */
     void finish(int row, int output, float[] sums, int at) {
-      float y = Lanes.reduce(sums, at);
+      float y = VectorLanes.reduce(sums, at);
       int whole = whole();
       int rest = columns - whole;
       if (rest > 0) {

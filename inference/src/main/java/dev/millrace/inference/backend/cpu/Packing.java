@@ -1,9 +1,9 @@
 package dev.millrace.inference.backend.cpu;
 
-import static dev.millrace.inference.backend.cpu.Lanes.INTS;
-import static dev.millrace.inference.backend.cpu.Lanes.WIDTH;
-import static dev.millrace.inference.backend.cpu.Lanes.load;
-import static dev.millrace.inference.backend.cpu.Lanes.loadInts;
+import static dev.millrace.inference.backend.cpu.VectorLanes.INTS;
+import static dev.millrace.inference.backend.cpu.VectorLanes.WIDTH;
+import static dev.millrace.inference.backend.cpu.VectorLanes.load;
+import static dev.millrace.inference.backend.cpu.VectorLanes.loadInts;
 
 import dev.millrace.inference.checkpoint.WeightFormat;
 import java.lang.foreign.MemorySegment;

@@ -1,9 +1,9 @@
 package dev.millrace.inference.backend.cpu;
 
-import static dev.millrace.inference.backend.cpu.Lanes.FLOATS;
-import static dev.millrace.inference.backend.cpu.Lanes.LANES;
-import static dev.millrace.inference.backend.cpu.Lanes.WIDTH;
-import static dev.millrace.inference.backend.cpu.Lanes.load;
+import static dev.millrace.inference.backend.cpu.VectorLanes.FLOATS;
+import static dev.millrace.inference.backend.cpu.VectorLanes.LANES;
+import static dev.millrace.inference.backend.cpu.VectorLanes.WIDTH;
+import static dev.millrace.inference.backend.cpu.VectorLanes.load;
 
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.IntVector;
@@ -56,7 +56,7 @@ final class Rows {
     for (int i = whole; i < n; i++) {
       rest = Math.fma(x[at + i], x[at + i], rest);
     }
-    return Lanes.reduce(sums, 0) + rest;
+    return VectorLanes.reduce(sums, 0) + rest;
   }
 
   /** out = silu(gate) · up, over [at, at + n). */

@@ -53,6 +53,9 @@ public final class CudaBackend implements Backend {
   private static final Logger LOG = LoggerFactory.getLogger(CudaBackend.class);
   private static final int TURNS = 3;
 
+  /** With as many, one is spared for the thread that waits for the GPU. */
+  private static final int SPINNING_PROCESSORS = 8;
+
   private final Device device;
   private final List<AutoCloseable> owned = new ArrayList<>();
   private final Stream stream;
@@ -141,9 +144,9 @@ public final class CudaBackend implements Backend {
       this.products =
           new CudaProducts(library, fewRows, fp8, memory, stream, kept(options.timings()));
       this.attention = own(new CudaAttention(device, memory, stream, fp8, invariant));
-      List<CudaSteps.Turn> turns = new ArrayList<>();
+      List<StepBuffer> turns = new ArrayList<>();
       for (int i = 0; i < TURNS; i++) {
-        turns.add(new CudaSteps.Turn(own(new StepBuffer(memory, stream)), own(Event.blocking())));
+        turns.add(own(new StepBuffer(memory, stream, own(waited()))));
       }
       this.steps =
           new CudaSteps(memory, own(new SamplingKernels(device.multiprocessors())), stream, turns);
@@ -166,6 +169,16 @@ public final class CudaBackend implements Backend {
   <T extends AutoCloseable> T own(T part) {
     owned.add(part);
     return part;
+  }
+
+  /**
+   * How the host waits for a step. A thread that sleeps finds its processor's caches cold, and a
+   * step costs it up to twice as long; but it takes a processor to stay awake.
+   */
+  private static Event waited() {
+    return Runtime.getRuntime().availableProcessors() >= SPINNING_PROCESSORS
+        ? Event.spinning()
+        : Event.blocking();
   }
 
   private @Nullable ProductTimings kept(@Nullable Path folder) {

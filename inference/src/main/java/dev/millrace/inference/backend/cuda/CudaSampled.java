@@ -4,7 +4,6 @@ import dev.millrace.inference.api.TokenLogprob;
 import dev.millrace.inference.backend.Sampled;
 import dev.millrace.inference.sampling.Sampler;
 import dev.millrace.inference.sampling.SamplingState;
-import dev.millrace.kernels.Event;
 import dev.millrace.kernels.SamplingKernels;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
@@ -15,27 +14,27 @@ import org.jspecify.annotations.Nullable;
  * waited for.
  */
 final class CudaSampled implements Sampled {
+  private final StepBuffer buffer;
   private final StepBuffer.Region drawn;
   private final StepBuffer.@Nullable Region logprobRows;
-  private final Event there;
   private final @Nullable SamplingState[] states;
   private int @Nullable [] tokens;
   private @Nullable TokenLogprob @Nullable [] logprobs;
 
   /**
+   * @param buffer of the step; it was marked when the regions were fetched
    * @param states of rows that have penalties, which get their token when the host has it, or want
    *     log-probabilities; null at the others, empty where all are
-   * @param there when the regions are on the host
    */
   CudaSampled(
+      StepBuffer buffer,
       StepBuffer.Region drawn,
       StepBuffer.@Nullable Region logprobRows,
-      @Nullable SamplingState[] states,
-      Event there) {
+      @Nullable SamplingState[] states) {
+    this.buffer = buffer;
     this.drawn = drawn;
     this.logprobRows = logprobRows;
     this.states = states;
-    this.there = there;
   }
 
   /** Of the tokens on the device. */
@@ -47,7 +46,7 @@ final class CudaSampled implements Sampled {
   public int[] tokens() {
     int[] known = tokens;
     if (known == null) {
-      there.synchronize();
+      buffer.await();
       MemorySegment host = drawn.host();
       known = new int[(int) (host.byteSize() / Integer.BYTES)];
       MemorySegment.copy(host, ValueLayout.JAVA_INT, 0, known, 0, known.length);

@@ -1,7 +1,6 @@
 package dev.millrace.inference.backend.cuda;
 
 import dev.millrace.inference.engine.Batch;
-import dev.millrace.kernels.Event;
 import dev.millrace.kernels.SamplingKernels;
 import dev.millrace.kernels.Stream;
 import java.util.List;
@@ -15,18 +14,15 @@ import org.jspecify.annotations.Nullable;
 final class CudaSteps {
   private final SamplingKernels kernels;
   private final Stream stream;
-  private final List<Turn> turns;
+  private final List<StepBuffer> turns;
   private final DrawTable draws = new DrawTable();
   private final Scratch drawRows;
   private int turn;
 
-  /** What a step uses until the same turn comes round again. */
-  record Turn(StepBuffer buffer, Event sampled) {}
-
   /**
    * @param turns one more than steps in flight
    */
-  CudaSteps(GpuMemory memory, SamplingKernels kernels, Stream stream, List<Turn> turns) {
+  CudaSteps(GpuMemory memory, SamplingKernels kernels, Stream stream, List<StepBuffer> turns) {
     this.kernels = kernels;
     this.stream = stream;
     this.turns = List.copyOf(turns);
@@ -52,9 +48,9 @@ final class CudaSteps {
   }
 
   private StepBuffer nextTurn() {
-    turns.get(turn).buffer.end();
+    turns.get(turn).end();
     turn = (turn + 1) % turns.size();
-    StepBuffer buffer = turns.get(turn).buffer;
+    StepBuffer buffer = turns.get(turn);
     buffer.begin();
     return buffer;
   }
@@ -77,7 +73,6 @@ final class CudaSteps {
     StepBuffer.Region tokens = s.buffer().reserve((long) rows * Integer.BYTES);
     StepBuffer.Region logprobs =
         draws.logprobs() ? s.buffer().reserve(rows * SamplingKernels.LOGPROBS_BYTES) : null;
-    Event there = turns.get(turn).sampled;
     if (rows > 0) {
       kernels.sample(
           logits.address(),
@@ -95,7 +90,7 @@ final class CudaSteps {
         logprobs.fetch();
       }
     }
-    there.record(stream);
-    return new CudaSampled(tokens, logprobs, draws.followed(), there);
+    s.buffer().mark();
+    return new CudaSampled(s.buffer(), tokens, logprobs, draws.followed());
   }
 }

@@ -18,10 +18,15 @@ final class StepBuffer implements AutoCloseable {
 
   private final GpuMemory memory;
   private final Stream stream;
+  private final Event end;
   private final List<Chunk> chunks = new ArrayList<>();
-  private final Event end = Event.blocking();
   private int current;
   private boolean inUse;
+
+  /** The event stands behind all that was given to the device, and it got there. */
+  private boolean marked;
+
+  private boolean reached;
 
   private static final class Chunk {
     final PinnedMemory host;
@@ -76,18 +81,24 @@ final class StepBuffer implements AutoCloseable {
     }
   }
 
-  StepBuffer(GpuMemory memory, Stream stream) {
+  /**
+   * @param end how the host waits for the device; of whoever made it
+   */
+  StepBuffer(GpuMemory memory, Stream stream, Event end) {
     this.memory = memory;
     this.stream = stream;
+    this.end = end;
     chunks.add(chunk(CHUNK_BYTES));
   }
 
-  /** Waits until the step that used it last is done, and empties it. */
+  /** Empties it, when the step that used it last is done. */
   void begin() {
-    if (inUse) {
+    if (inUse && !reached) {
       end.synchronize();
     }
     inUse = true;
+    marked = false;
+    reached = false;
     current = 0;
     for (Chunk chunk : chunks) {
       chunk.used = 0;
@@ -97,9 +108,21 @@ final class StepBuffer implements AutoCloseable {
 
   /** Nothing more is given to the device that uses this. */
   void end() {
-    if (inUse) {
-      end.record(stream);
+    if (inUse && !marked) {
+      mark();
     }
+  }
+
+  /** What the step has fetched so far can be waited for. */
+  void mark() {
+    end.record(stream);
+    marked = true;
+  }
+
+  /** Waits for what was fetched before the last {@link #mark}. */
+  void await() {
+    end.synchronize();
+    reached = marked;
   }
 
   /** Numbers for the device, there before what is launched after the next {@link #send}. */
@@ -111,6 +134,7 @@ final class StepBuffer implements AutoCloseable {
 
   /** Room for numbers or results. */
   Region reserve(long bytes) {
+    marked = false;
     while (true) {
       Chunk chunk = chunks.get(current);
       if (chunk.used + bytes <= chunk.bytes) {
@@ -144,6 +168,5 @@ final class StepBuffer implements AutoCloseable {
   @Override
   public void close() {
     chunks.forEach(c -> c.host.close());
-    end.close();
   }
 }

@@ -144,7 +144,7 @@ public class CpuBenchmark {
         RandomLlama.multipliesOfPrompt(PROMPT) * 2.0 / millis(results, "prefill") / 1e6;
     System.out.printf(
         "%nThreads %d, vectors of %d floats, bf16 weights of %.0f MB%n",
-        THREADS, Lanes.WIDTH, RandomLlama.WEIGHT_BYTES / 1e6);
+        THREADS, VectorLanes.WIDTH, RandomLlama.WEIGHT_BYTES / 1e6);
     System.out.printf("read loop     %7.2f GB/s%n", read);
     System.out.printf(
         "decode        %7.2f GB/s = %.0f %% of the read loop; %.2f tokens/s%n",

@@ -69,6 +69,6 @@ final class LogitBits {
   /** Prints a hash of the bits, and the vectors' width: for a JVM of its own. */
   public static void main(String[] args) {
     int hash = java.util.Arrays.hashCode(compute(Path.of(args[0]), new Way(1, new int[] {23}, 0)));
-    System.out.println(Lanes.WIDTH + " " + hash);
+    System.out.println(VectorLanes.WIDTH + " " + hash);
   }
 }

@@ -16,7 +16,7 @@ import jdk.incubator.vector.VectorSpecies;
  * passes over p: one pass with vectors of 8, two with vectors of 4. Wider machines run vectors of
  * 8: what streams weights waits for memory anyway.
  */
-final class Lanes {
+final class VectorLanes {
   /** Running sums of a dot product. */
   static final int LANES = 16;
 
@@ -34,7 +34,7 @@ final class Lanes {
   private static final VectorShuffle<Float> BY_2 = rotation(2);
   private static final VectorShuffle<Float> BY_1 = rotation(1);
 
-  private Lanes() {}
+  private VectorLanes() {}
 
   /** Sum of the running sums at {@code at}: sum j plus j + 8, then plus j + 4, j + 2, j + 1. */
   static float reduce(float[] sums, int at) {
