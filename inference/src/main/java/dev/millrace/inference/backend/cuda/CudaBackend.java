@@ -448,10 +448,13 @@ public final class CudaBackend implements Backend {
 
   @Override
   public @Nullable WholeNetwork whole(UniformNetwork network, KvCache cache) {
-    return wholeSteps == null
-        ? null
-        : CudaWholeNetwork.of(
-            attention, operands, memory, wholeSteps, stream, network, (CudaKvCache) cache);
+    return wholeSteps == null ? null : whole(network, (CudaKvCache) cache, memory, wholeSteps);
+  }
+
+  /** As above, in this memory, by these kernels. */
+  @Nullable CudaWholeNetwork whole(
+      UniformNetwork network, CudaKvCache cache, GpuMemory room, WholeStepKernels kernels) {
+    return CudaWholeNetwork.of(attention, operands, room, kernels, stream, network, cache);
   }
 
   @Override
