@@ -96,8 +96,8 @@ struct Team {
   __device__ __forceinline__ void sync() const {
 #if CLUSTERS
     if (blocks > 1) {
-      asm volatile("barrier.cluster.arrive.release.aligned;\n"
-                   "barrier.cluster.wait.acquire.aligned;\n" ::
+      asm volatile("barrier.cluster.arrive.release;\n"
+                   "barrier.cluster.wait.acquire;\n" ::
                        : "memory");
       return;
     }
@@ -115,13 +115,15 @@ struct Team {
       u64 *mine = s.told + turn;
       turn ^= 1; // the others may still read what was told last
       if (threadIdx.x == 0) {
-        *reinterpret_cast<T *>(mine) = v;
+        memcpy(mine, &v, sizeof v);
       }
       sync();
       v = neutral;
       for (int r = 0; r < blocks; r++) {
         u64 told = read_of(mine, r);
-        v = combine(v, *reinterpret_cast<T *>(&told));
+        T theirs;
+        memcpy(&theirs, &told, sizeof theirs);
+        v = combine(v, theirs);
       }
     }
 #endif
@@ -186,9 +188,9 @@ __device__ __noinline__ u64 first(Team &team, const float *row, int vocab) {
   return key == BAD ? NO_KEY : key;
 }
 
-// Shares are sums of integers, so that they do not depend on the order of summation: 2^17 tokens of
-// at most 2^46 each.
-constexpr double WHOLE = 70368744177664.0;
+// Shares are sums of integers, so that they do not depend on the order of summation: fewer than 2^20
+// tokens of at most 2^44 each.
+constexpr double WHOLE = 17592186044416.0;
 
 // A function of its own: it is long, rarely called, and would stand in each way through a row 16 times.
 __device__ __noinline__ u64 exact_mass(double x) { return static_cast<u64>(exp(x) * WHOLE); }
@@ -216,6 +218,6 @@ struct Scale {
     if (x > -6.0f) {
       return exact_mass((*this)(logit));
     }
-    return x < -33.0f ? 0 : static_cast<u64>(exp2f(x * 1.4426950408889634f) * static_cast<float>(WHOLE));
+    return x < -31.0f ? 0 : static_cast<u64>(exp2f(x * 1.4426950408889634f) * static_cast<float>(WHOLE));
   }
 };

@@ -29,7 +29,8 @@ struct List {
   u64 masses[MOST_LISTED];
   unsigned count; // of the team's first block
   int bin;        // -1: of none
-  u64 chosen;
+  int last;       // of the keys that are kept, and what they weigh up to it
+  u64 mass;
 };
 
 struct Filter {
@@ -237,6 +238,7 @@ __device__ __noinline__ void list(Team &team, const float *row, int vocab, const
   if (threadIdx.x == 0) {
     l.count = 0;
     l.bin = bin;
+    l.last = 0;
   }
   team.sync();
   each<4>(team, row, vocab, [&](int i, float x) {
@@ -303,11 +305,11 @@ __device__ __noinline__ Last last_kept(Team &team, const float *row, int vocab, 
   u64 with = mine ? mass + l.masses[threadIdx.x] : 0;
   bool last = by_mass ? mass < wanted_mass && with >= wanted_mass : before + 1 == wanted_count;
   if (mine && last) {
-    l.chosen = threadIdx.x;
-    h.mass_before = with;
+    l.last = threadIdx.x;
+    l.mass = with;
   }
   __syncthreads();
-  return {l.keys[l.chosen], h.mass_before};
+  return {l.keys[l.last], l.mass};
 }
 
 // The key of the last token that top-k and top-p keep.

@@ -62,7 +62,7 @@ final class LaunchConfig {
     segment.set(ValueLayout.ADDRESS, ATTRIBUTES, attributes);
   }
 
-  /** How many blocks a cluster has; 1 at first. */
+  /** How many blocks a cluster has; said before the first launch. */
   LaunchConfig clusters(int blocks) {
     long value = ways.indexOf(Way.CLUSTERS) * ATTRIBUTE_BYTES + ATTRIBUTE_VALUE;
     attributes.set(ValueLayout.JAVA_INT, value, blocks);

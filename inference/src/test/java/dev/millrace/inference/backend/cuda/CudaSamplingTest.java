@@ -105,12 +105,63 @@ class CudaSamplingTest {
     check(sampled, logits, expected, vocab);
   }
 
-  @Test
-  void shouldCountATokenThatTheHostDoesNotKnowYet() {
+  /** What parameters and logits may be at their ends, and a bin that is just not too full. */
+  @ParameterizedTest
+  @ValueSource(ints = {5, 200})
+  void shouldDrawWhatTheReferenceDrawsAtTheEnds(int rows) {
+    int vocab = 3_000;
+    float[] logits = logits(vocab);
+    List<SamplingState> states = new ArrayList<>();
+    List<SamplingState> expected = new ArrayList<>();
+    float[] temperatures = {1e-5f, 0.01f, 0.1f, 3, 100, Float.MIN_VALUE};
+    for (int row = 0; row < rows; row++) {
+      int kind = rows < 10 ? 3 * row : row;
+      int first = row * vocab;
+      switch (kind % 5) {
+        case 0 -> {
+          // Most tokens are out of the question before anything is filtered.
+          for (int i = 0; i < vocab; i++) {
+            logits[first + i] = i % 7 == 3 ? logits[first + i] : Float.NEGATIVE_INFINITY;
+          }
+        }
+        case 1, 2 -> {
+          // The end of what is kept lies among exactly so many equals.
+          Arrays.fill(logits, first, first + vocab, -20);
+          Arrays.fill(logits, first + 9, first + 9 + 1023 + kind % 5, 3);
+          logits[first + 2_999] = 5;
+        }
+        default -> {}
+      }
+      boolean ends = kind % 5 == 1 || kind % 5 == 2;
+      SamplingParams params =
+          new SamplingParams(
+              ends ? 1 : temperatures[row % temperatures.length],
+              kind % 3 == 0 || ends ? 0.5f : 0.999_999f,
+              kind % 3 == 1 ? vocab - row : kind % 3 == 2 ? 400 : 0,
+              0,
+              1,
+              0,
+              0,
+              random.nextLong(),
+              9,
+              0,
+              List.of(),
+              false,
+              -1);
+      states.add(new SamplingState(params, new int[] {1}, new int[0], new int[0]));
+      expected.add(new SamplingState(params, new int[] {1}, new int[0], new int[0]));
+    }
+    Sampled sampled = backend.sample(backend.begin(batch(states), null), tensor(logits, vocab));
+    check(sampled, logits, expected, vocab);
+  }
+
+  @ParameterizedTest
+  @ValueSource(ints = {3, 20, 200})
+  void shouldCountATokenThatTheHostDoesNotKnowYet(int rows) {
     int vocab = 500;
     List<SamplingState> states = new ArrayList<>();
     List<SamplingState> expected = new ArrayList<>();
-    for (int row = 0; row < ROWS; row++) {
+    for (int row = 0; row < rows; row++) {
       SamplingParams params =
           new SamplingParams(
               row % 3 == 0 ? 0 : 0.8f, 1, 0, 0, 1.3f, 0.7f, 0.9f, row, 99, 0, List.of(), false, 3);
@@ -123,7 +174,7 @@ class CudaSamplingTest {
     Sampled before = backend.sample(backend.begin(batch, null), tensor(first, vocab));
     // The same logits again: the token just drawn is likely, and now penalised.
     Batch next = batch(states);
-    for (int row = 0; row < ROWS; row++) {
+    for (int row = 0; row < rows; row++) {
       next.positions[row]++;
       next.tokenFrom[row] = row;
     }
@@ -162,20 +213,21 @@ class CudaSamplingTest {
     }
   }
 
-  @Test
-  void shouldFailRowsThatAreNoNumbersAndNoOthers() {
+  @ParameterizedTest
+  @ValueSource(ints = {5, 20, 200})
+  void shouldFailRowsThatAreNoNumbersAndNoOthers(int rows) {
     int vocab = 300;
     float[] logits = logits(vocab);
     logits[17] = Float.NaN;
     logits[2 * vocab + 299] = Float.POSITIVE_INFINITY;
     Arrays.fill(logits, 3 * vocab, 4 * vocab, Float.NEGATIVE_INFINITY);
     List<SamplingState> states =
-        IntStream.range(0, ROWS)
+        IntStream.range(0, rows)
             .mapToObj(row -> new SamplingState(params(row), new int[] {1}, new int[0], new int[0]))
             .toList();
     int[] tokens =
         backend.sample(backend.begin(batch(states), null), tensor(logits, vocab)).tokens();
-    for (int row = 0; row < ROWS; row++) {
+    for (int row = 0; row < rows; row++) {
       boolean broken = row == 0 || row == 2 || row == 3;
       assertThat(tokens[row] == Sampler.FAILED).as("row %d", row).isEqualTo(broken);
     }

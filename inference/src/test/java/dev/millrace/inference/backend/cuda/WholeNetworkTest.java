@@ -233,6 +233,8 @@ class WholeNetworkTest {
     "BF16, false, FP8, 128, 4, 2, 176, 304, 50",
     // Fewer units of outputs than there are blocks.
     "BF16, false, NATIVE, 64, 1, 1, 16, 16, 20",
+    // What a norm multiplies by lies in the memory of the wide input before it.
+    "BF16, false, NATIVE, 64, 1, 1, 512, 3088, 90",
     "F8_E4M3, false, NATIVE, 64, 8, 1, 256, 528, 77",
     "F8_E4M3, true, FP8, 64, 4, 2, 208, 272, 160",
     "F8_E4M3, true, NATIVE, 128, 2, 2, 144, 400, 131",
@@ -260,6 +262,32 @@ class WholeNetworkTest {
   void shouldComputeAsManyRowsAsItTakes(WeightFormat weights, KvFormat kv) throws IOException {
     Shape shape = new Shape(weights, false, kv, 64, 4, 2, 304, 208, 90);
     check(shape, new int[] {3, 17, 48, 1, 16, 32, 33, 65}, 1);
+  }
+
+  /** Contexts that stay whole, by a token, and that do not; two rows first, then one. */
+  @ParameterizedTest
+  @CsvSource({
+    "BF16, false, NATIVE, 64, 2, 1, 128, 400, 90",
+    "F8_E4M3, false, FP8, 128, 4, 2, 144, 448, 96",
+    "F8_E4M3, true, NATIVE, 64, 2, 2, 128, 400, 64",
+    "F8_E4M3, false, FP8, 64, 4, 1, 64, 128, 48"
+  })
+  void shouldComputeOneRowAlone(
+      WeightFormat weights,
+      boolean fixedScales,
+      KvFormat kv,
+      int headDim,
+      int heads,
+      int kvHeads,
+      int hidden,
+      int inner,
+      int vocab)
+      throws IOException {
+    Shape shape =
+        new Shape(weights, fixedScales, kv, headDim, heads, kvHeads, hidden, inner, vocab);
+    for (int[] lengths : new int[][] {{41, 390}, {384, 383}}) {
+      check(shape, lengths, 2);
+    }
   }
 
   @ParameterizedTest
