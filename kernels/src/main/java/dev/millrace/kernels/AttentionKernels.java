@@ -38,6 +38,9 @@ public final class AttentionKernels implements AutoCloseable {
   /** Of shared memory that the chip keeps for itself for each block. */
   private static final int RESERVED_BYTES = 1024;
 
+  /** Of shared memory that is left to small kernels, which are set up beside a decode. */
+  private static final int SMALL_BYTES = 8 << 10;
+
   private static final int PART_BYTES = 16;
 
   private static final int EIGHT = 8;
@@ -185,6 +188,7 @@ public final class AttentionKernels implements AutoCloseable {
     }
   }
 
+  private final int multiprocessors;
   private final int sharedBytes;
 
   /**
@@ -195,6 +199,7 @@ public final class AttentionKernels implements AutoCloseable {
    * @throws CudaException if this build has none, or the driver refuses them
    */
   public AttentionKernels(int sharedBytes, int multiprocessors) {
+    this.multiprocessors = multiprocessors;
     this.sharedBytes = sharedBytes;
     this.e4m3 = new E4m3Prefill(multiprocessors);
     for (int headDim : HEAD_DIMS) {
@@ -334,14 +339,11 @@ public final class AttentionKernels implements AutoCloseable {
     sequences(kernel, sequences).with(items.sequence).with(items.from).with(items.to);
     shape(kernel, sequences, layer, q, out);
     int stages = decodeStages(layer.headDim, layer.bytes(), sharedBytes);
-    kernel
-        .with(stages)
-        .launch(
-            items.count,
-            layer.kvHeads * decodeParts(layer.group()),
-            DECODE_WARPS * WARP,
-            decodeShared(layer.headDim, layer.bytes(), stages),
-            stream);
+    int parts = layer.kvHeads * decodeParts(layer.group());
+    int least = decodeShared(layer.headDim, layer.bytes(), stages);
+    int shared =
+        spread(least, Math.multiplyExact(items.count, parts), multiprocessors, sharedBytes);
+    kernel.with(stages).launch(items.count, parts, DECODE_WARPS * WARP, shared, stream);
   }
 
   /** Puts the items of sequences together. */
@@ -402,6 +404,20 @@ public final class AttentionKernels implements AutoCloseable {
    */
   static int decodeStages(int headDim, int bytes, int sharedBytes) {
     return blocks(headDim, bytes, MOST_STAGES, sharedBytes) >= 2 ? MOST_STAGES : LEAST_STAGES;
+  }
+
+  /**
+   * Bytes of shared memory that no multiprocessor has for more than its share of blocks. A decode
+   * is set up while the kernels before it still run, and would else fill those multiprocessors that
+   * are free first.
+   *
+   * @param least that a block needs
+   * @param sharedBytes that a block may have
+   */
+  static int spread(int least, int blocks, int multiprocessors, int sharedBytes) {
+    int each = Math.ceilDiv(blocks, multiprocessors);
+    int share = (sharedBytes + RESERVED_BYTES - SMALL_BYTES) / each - RESERVED_BYTES;
+    return Math.max(least, share);
   }
 
   private static int blocks(int headDim, int bytes, int stages, int sharedBytes) {

@@ -91,6 +91,40 @@ class LaunchTest {
   }
 
   @Test
+  void shouldSpreadADecodeOverAllMultiprocessors() {
+    int least = 54 << 10;
+    // As many as fit are as many as there have to be, or fewer.
+    assertThat(AttentionKernels.spread(least, 4 * 132, 132, 227 << 10)).isEqualTo(least);
+    assertThat(AttentionKernels.spread(least, 9 * 132, 132, 227 << 10)).isEqualTo(least);
+    int two = AttentionKernels.spread(least, 132 + 1, 132, 227 << 10);
+    assertThat(3 * two).isGreaterThan(228 << 10);
+    assertThat(2 * two).isLessThan(220 << 10);
+    assertThat(AttentionKernels.spread(least, 1, 132, 227 << 10)).isLessThan(227 << 10);
+  }
+
+  @Test
+  void shouldShareOutputsOfProductsOutAmongHopperMultiprocessors() {
+    // Nano-8B's, of 132 multiprocessors: those of few outputs in pairs.
+    assertThat(HopperProducts.Tiling.of(6144, 132)).isEqualTo(new HopperProducts.Tiling(96, 2));
+    assertThat(HopperProducts.Tiling.of(4096, 132)).isEqualTo(new HopperProducts.Tiling(64, 2));
+    assertThat(HopperProducts.Tiling.of(28_672, 132)).isEqualTo(new HopperProducts.Tiling(112, 1));
+    for (int outputs : new int[] {1, 7, 112, 4096, 6144, 28_672, 128_256}) {
+      HopperProducts.Tiling tiling = HopperProducts.Tiling.of(outputs, 132);
+      for (int rows = 16; rows <= HopperProducts.MOST_ROWS; rows += 16) {
+        // Two blocks side by side, or one, with what each has besides and the chip keeps.
+        int most = (228 << 10) / (tiling.blocks() == 1 ? 2 : 1) - (2 << 10);
+        assertThat(tiling.sharedBytes(rows)).isLessThanOrEqualTo(most);
+        int behind =
+            tiling.sharedBytes(rows) - tiling.stages(rows) * 2 * (tiling.tile() + rows) * 128;
+        assertThat(behind).isGreaterThanOrEqualTo((128 - tiling.tile()) * 128);
+        assertThat(tiling.stages(rows)).isBetween(2, 12);
+        assertThat(tiling.early(rows)).isBetween(1, tiling.most(rows));
+        assertThat(tiling.most(rows)).isBetween(2, tiling.stages(rows));
+      }
+    }
+  }
+
+  @Test
   void shouldQueueWeightsInMostOfAHopperGpusSharedMemory() {
     assertThat(FewRowsKernels.sharedBytes()).isBetween(114 << 10, 227 << 10);
   }

@@ -26,7 +26,6 @@ import dev.millrace.kernels.CublasLt;
 import dev.millrace.kernels.CudaException;
 import dev.millrace.kernels.Device;
 import dev.millrace.kernels.Event;
-import dev.millrace.kernels.FewRowsKernels;
 import dev.millrace.kernels.Graph;
 import dev.millrace.kernels.NormKernels;
 import dev.millrace.kernels.SamplingKernels;
@@ -130,19 +129,14 @@ public final class CudaBackend implements Backend {
                   options.libraries(),
                   memory.allocate("cuBLASLt's workspace", CublasLt.WORKSPACE_BYTES),
                   invariant));
-      // Not where the GPU has too little shared memory for them, nor where results are to be
-      // invariant: they sum in another order than the library.
-      FewRowsKernels fewRows =
-          invariant || device.sharedBytes() < FewRowsKernels.sharedBytes()
-              ? null
-              : own(new FewRowsKernels(device.multiprocessors()));
-      this.fp8 = own(new CudaFp8(memory, library, fewRows, stream, device.capability()));
+      // Not where results are to be invariant: they sum in another order than the library.
+      OwnProducts own = invariant ? null : own(new OwnProducts(device, stream));
+      this.fp8 = own(new CudaFp8(memory, library, own, stream, device.capability()));
       this.operands = new Operands(fp8);
       this.weights = new CudaWeights(memory, converts, fp8, stream);
       this.rowWise =
           new CudaRows(own(new NormKernels()), own(new ActivationKernels()), fp8, operands, stream);
-      this.products =
-          new CudaProducts(library, fewRows, fp8, memory, stream, kept(options.timings()));
+      this.products = new CudaProducts(library, own, fp8, memory, stream, kept(options.timings()));
       this.attention = own(new CudaAttention(device, memory, stream, fp8, invariant));
       List<StepBuffer> turns = new ArrayList<>();
       for (int i = 0; i < TURNS; i++) {

@@ -8,7 +8,6 @@ import dev.millrace.inference.checkpoint.Quantization;
 import dev.millrace.inference.checkpoint.WeightData;
 import dev.millrace.inference.checkpoint.WeightFormat;
 import dev.millrace.kernels.CublasLt;
-import dev.millrace.kernels.FewRowsKernels;
 import dev.millrace.kernels.Fp8Kernels;
 import dev.millrace.kernels.Rows;
 import dev.millrace.kernels.Stream;
@@ -35,7 +34,7 @@ final class CudaFp8 implements AutoCloseable {
 
   private final GpuMemory memory;
   private final CublasLt products;
-  private final @Nullable FewRowsKernels fewRows;
+  private final @Nullable OwnProducts own;
   private final Stream stream;
   private final Fp8Kernels kernels = new Fp8Kernels();
   private final boolean units;
@@ -61,17 +60,17 @@ final class CudaFp8 implements AutoCloseable {
   }
 
   /**
-   * @param fewRows null where the GPU has not what they need
+   * @param own null: the library computes all products
    */
   CudaFp8(
       GpuMemory memory,
       CublasLt products,
-      @Nullable FewRowsKernels fewRows,
+      @Nullable OwnProducts own,
       Stream stream,
       int capability) {
     this.memory = memory;
     this.products = products;
-    this.fewRows = fewRows;
+    this.own = own;
     this.stream = stream;
     this.units = capability >= CAPABILITY;
     this.rounded = new Scratch(memory, "inputs of FP8 layers");
@@ -239,10 +238,8 @@ final class CudaFp8 implements AutoCloseable {
     float scale = quantization.scale();
     CublasLt.Output bf16 = CublasLt.Output.BF16;
     float both = quantization.fixed() ? scale * quantization.inputScale() : scale;
-    if (fewRows != null && FewRowsKernels.takes(from, rows, at, inputs, Byte.BYTES)) {
-      long each = quantization.fixed() ? 0 : scales.address();
-      fewRows.multiplyFp8(from, rows, at, outputs, inputs, to, bf16, both, each, stream);
-    } else {
+    long each = quantization.fixed() ? 0 : scales.address();
+    if (own == null || !own.multiplyFp8(from, rows, at, outputs, inputs, to, both, each)) {
       products.multiplyFp8(from, rows, at, outputs, inputs, to, bf16, both, stream);
       unscaled = quantization.fixed() ? null : new Result(to, rows, outputs);
     }

@@ -5,7 +5,6 @@ import dev.millrace.inference.backend.Tensor;
 import dev.millrace.inference.backend.Weight;
 import dev.millrace.inference.backend.cuda.CudaTensor.Type;
 import dev.millrace.kernels.CublasLt;
-import dev.millrace.kernels.FewRowsKernels;
 import dev.millrace.kernels.ProductChoice;
 import dev.millrace.kernels.Rows;
 import dev.millrace.kernels.Stream;
@@ -22,7 +21,7 @@ final class CudaProducts {
   private static final long COLD_BYTES = 256L << 20;
 
   private final CublasLt library;
-  private final @Nullable FewRowsKernels fewRows;
+  private final @Nullable OwnProducts own;
   private final CudaFp8 fp8;
   private final GpuMemory memory;
   private final Stream stream;
@@ -30,19 +29,19 @@ final class CudaProducts {
   private final Operands operands;
 
   /**
-   * @param fewRows null: the library computes all of them
+   * @param own null: the library computes all of them
    * @param fp8 those of FP8 weights
    * @param timings that were kept, and where more are; null: nowhere
    */
   CudaProducts(
       CublasLt library,
-      @Nullable FewRowsKernels fewRows,
+      @Nullable OwnProducts own,
       CudaFp8 fp8,
       GpuMemory memory,
       Stream stream,
       @Nullable ProductTimings timings) {
     this.library = library;
-    this.fewRows = fewRows;
+    this.own = own;
     this.fp8 = fp8;
     this.memory = memory;
     this.stream = stream;
@@ -110,9 +109,7 @@ final class CudaProducts {
     Rows from = operands.halves(x).asRows();
     long at = weight.address();
     int inputs = weight.columns();
-    if (fewRows != null && FewRowsKernels.takes(from, rows, at, inputs, Short.BYTES)) {
-      fewRows.multiply(from, rows, at, outputs, inputs, out.asRows(), type, stream);
-    } else {
+    if (own == null || !own.multiply(from, rows, at, outputs, inputs, out.asRows(), type)) {
       library.multiply(from, rows, at, outputs, inputs, out.asRows(), type, stream);
     }
   }

@@ -3,6 +3,7 @@ package dev.millrace.inference.backend.cuda;
 import dev.millrace.inference.backend.Backend;
 import dev.millrace.inference.backend.BackendTest;
 import dev.millrace.inference.checkpoint.WeightData;
+import dev.millrace.inference.checkpoint.WeightFormat;
 
 class CudaBackendTest extends BackendTest {
   @Override
@@ -41,7 +42,7 @@ class CudaBackendTest extends BackendTest {
   }
 
   @Override
-  protected boolean fewRowsAlike() {
-    return Gpu.hasFewRowsKernels();
+  protected int rowsAlike(WeightFormat format) {
+    return Gpu.rowsAlike(format == WeightFormat.F8_E4M3);
   }
 }

@@ -13,7 +13,7 @@ import dev.millrace.inference.backend.Weight;
 import dev.millrace.inference.checkpoint.WeightFormat;
 import dev.millrace.inference.model.TestSequence;
 import dev.millrace.inference.model.TestSequence.Part;
-import dev.millrace.kernels.FewRowsKernels;
+import dev.millrace.kernels.HopperProducts;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
@@ -32,8 +32,8 @@ import org.junit.jupiter.params.provider.EnumSource;
  */
 @SuppressWarnings("NullAway.Init")
 class Fp8ResultTest {
-  /** More than products of few rows take, which scale themselves. */
-  private static final int ROWS = 2 * FewRowsKernels.MOST_FP8_ROWS + 8;
+  /** More than our own products take, which scale themselves. */
+  private static final int ROWS = HopperProducts.MOST_ROWS + 8;
 
   private static final int N = 256;
   private static final int HEAD = 64;

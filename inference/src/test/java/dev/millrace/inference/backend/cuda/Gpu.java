@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import dev.millrace.kernels.Device;
 import dev.millrace.kernels.FewRowsKernels;
+import dev.millrace.kernels.HopperProducts;
 import java.util.concurrent.atomic.AtomicBoolean;
 
 /** The GPU of tests; without one they count as skipped. */
@@ -57,10 +58,16 @@ public final class Gpu {
     }
   }
 
-  /** Whether it has the memory for our own products of few rows. */
-  static boolean hasFewRowsKernels() {
+  /** Up to how many rows one kernel of ours multiplies, 0 where the library does. */
+  static int rowsAlike(boolean fp8) {
     try (Device device = Device.open(0)) {
-      return device.sharedBytes() >= FewRowsKernels.sharedBytes();
+      if (fp8 && device.capability() == 90 && !device.name().contains("emulat")) {
+        return HopperProducts.MOST_ROWS;
+      }
+      if (device.sharedBytes() < FewRowsKernels.sharedBytes()) {
+        return 0;
+      }
+      return fp8 ? FewRowsKernels.MOST_FP8_ROWS : FewRowsKernels.MOST_ROWS;
     }
   }
 
