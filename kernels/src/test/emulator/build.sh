@@ -18,7 +18,7 @@ for file in "$work"/*.cu; do
   {
     # Headers outside, the rest in a namespace: files name their constants alike.
     echo '#include "emulator.h"'
-    grep '^#include' "$file"
+    grep '^#include' "$file" || true
     echo 'namespace {'
     grep -v '^#include' "$file" | sed 's/extern "C" //'
     g++ "${flags[@]}" -include cuda_bf16.h -E -P -x c++ "$file" | tr '\n' ' ' |

@@ -3,7 +3,9 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <chrono>
+#include <list>
 #include <thread>
 
 #include "emulator.h"
@@ -54,13 +56,40 @@ std::map<std::string, Kernel> &kernels() {
 
 typedef unsigned long long Address;
 
-// What a graph does when it is launched: with the arguments of its recording.
-typedef std::vector<std::function<void()>> Graph;
+// What a graph does when it is launched, one after another: with the arguments of its recording.
+struct Memset {
+  Address to;
+  size_t pitch;
+  unsigned value, element_bytes;
+  size_t width, height;
+};
+struct Node;
+typedef std::list<Node> Graph;
+struct Node {
+  std::function<void()> work;
+  bool fills; // else it is a kernel
+  Memset fill;
+  Graph *graph;
+};
 static Graph *recording;
+
+static Graph::iterator place(Node *node) {
+  return std::find_if(node->graph->begin(), node->graph->end(),
+                      [=](Node &other) { return &other == node; });
+}
+
+// The driver's way to tell a list: how many there are, and which where it is given room.
+static int tell(const std::vector<Node *> &nodes, Node **to, size_t *count) {
+  if (to != nullptr) {
+    std::copy(nodes.begin(), nodes.end(), to);
+  }
+  *count = nodes.size();
+  return 0;
+}
 
 bool record(std::function<void()> work) {
   if (recording != nullptr && !pretends()) {
-    recording->push_back(work);
+    recording->push_back({work, false, {}, recording});
   }
   return recording != nullptr || pretends();
 }
@@ -97,6 +126,13 @@ static void run(Kernel *kernel, unsigned gx, unsigned gy, unsigned threads, unsi
     status = LAUNCH_FAILED;
   }
 }
+
+// The driver's description of a kernel in a graph.
+struct KernelNode {
+  void *function;
+  unsigned blocks[3], threads[3], shared;
+  void **arguments, **extra;
+};
 
 static int launch_kernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
                          unsigned by, unsigned bz, unsigned shared, void *stream, bool overlaps,
@@ -220,7 +256,11 @@ int cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, void *) {
 }
 int cuMemsetD8Async(Address p, unsigned char value, size_t bytes, void *) {
   if (recording != nullptr) {
-    return CAPTURE_UNSUPPORTED;
+    recording->push_back({[=] { memset(reinterpret_cast<void *>(p), value, bytes); },
+                          true,
+                          {p, 0, value, 1, bytes, 1},
+                          recording});
+    return 0;
   }
   if (!pretends()) {
     memset(reinterpret_cast<void *>(p), value, bytes);
@@ -242,6 +282,60 @@ int cuStreamEndCapture(void *, Graph **graph) {
   recording = nullptr;
   return 0;
 }
+int cuGraphGetNodes(Graph *graph, Node **nodes, size_t *count) {
+  std::vector<Node *> all;
+  for (Node &node : *graph) {
+    all.push_back(&node);
+  }
+  return tell(all, nodes, count);
+}
+int cuGraphNodeGetType(Node *node, int *type) {
+  constexpr int KERNEL = 0, MEMSET = 2;
+  *type = node->fills ? MEMSET : KERNEL;
+  return 0;
+}
+int cuGraphMemsetNodeGetParams(Node *node, Memset *fill) {
+  *fill = node->fill;
+  return node->fills ? 0 : INVALID_VALUE;
+}
+int cuGraphNodeGetDependencies(Node *node, Node **nodes, size_t *count) {
+  auto at = place(node);
+  return at == node->graph->begin() ? tell({}, nodes, count)
+                                    : tell({&*std::prev(at)}, nodes, count);
+}
+int cuGraphNodeGetDependentNodes(Node *node, Node **nodes, size_t *count) {
+  auto at = std::next(place(node));
+  return at == node->graph->end() ? tell({}, nodes, count) : tell({&*at}, nodes, count);
+}
+int cuGraphAddKernelNode(Node **added, Graph *graph, Node **after, size_t count,
+                         const KernelNode *k) {
+  Graph made;
+  recording = &made;
+  int result = launch_kernel(k->function, k->blocks[0], k->blocks[1], k->blocks[2], k->threads[0],
+                             k->threads[1], k->threads[2], k->shared, STREAM, false, false,
+                             k->arguments, k->extra);
+  recording = nullptr;
+  if (result != 0 || count > 1) {
+    return INVALID_VALUE;
+  }
+  made.front().graph = graph;
+  auto at = count == 0 ? graph->begin() : std::next(place(after[0]));
+  *added = &*graph->insert(at, made.front());
+  return 0;
+}
+int cuGraphAddDependencies(Graph *, Node **before, Node **after, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    if (std::distance(before[i]->graph->begin(), place(before[i])) >=
+        std::distance(after[i]->graph->begin(), place(after[i]))) {
+      return INVALID_VALUE;
+    }
+  }
+  return 0;
+}
+int cuGraphDestroyNode(Node *node) {
+  node->graph->erase(place(node));
+  return 0;
+}
 int cuGraphInstantiateWithFlags(Graph **executable, Graph *graph, unsigned long long flags) {
   *executable = new Graph(*graph);
   return flags == 0 ? 0 : INVALID_VALUE;
@@ -252,8 +346,8 @@ int cuGraphLaunch(Graph *executable, void *) {
     pretend_graph();
   }
   status = 0;
-  for (auto &work : *executable) {
-    work();
+  for (Node &node : *executable) {
+    node.work();
   }
   return status;
 }

@@ -54,9 +54,10 @@ public final class Graph implements AutoCloseable {
    *
    * @param work kernels and products alone; it waits for nothing and copies nothing to or from the
    *     host
+   * @param memsets what comes in the place of memsets among it
    * @throws CudaException if the driver cannot; the stream works on as before then
    */
-  public static Graph record(Stream stream, Runnable work) {
+  public static Graph record(Stream stream, MemsetNodes memsets, Runnable work) {
     Functions f = Functions.INSTALLED;
     check(
         "cuStreamBeginCapture",
@@ -79,6 +80,7 @@ public final class Graph implements AutoCloseable {
       }
       long graph = handle.get(JAVA_LONG, 0);
       try {
+        memsets.replace(graph);
         check("cuGraphInstantiate", () -> (int) f.instantiate.invokeExact(handle, graph, 0L));
       } finally {
         check("cuGraphDestroy", () -> (int) f.destroy.invokeExact(graph));
@@ -104,7 +106,7 @@ public final class Graph implements AutoCloseable {
     check("cuGraphExecDestroy", () -> (int) f.destroyExecutable.invokeExact(executable));
   }
 
-  private interface Call {
+  interface Call {
     @SuppressWarnings("checkstyle:IllegalThrows") // what a method handle declares
     int run() throws Throwable;
   }
@@ -113,7 +115,7 @@ public final class Graph implements AutoCloseable {
     CudaException.check(status(call), what);
   }
 
-  private static int status(Call call) {
+  static int status(Call call) {
     try {
       return call.run();
     } catch (Throwable e) {

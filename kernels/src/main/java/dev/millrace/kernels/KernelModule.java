@@ -130,6 +130,11 @@ final class KernelModule implements AutoCloseable {
       }
     }
 
+    /** As the driver's functions take it. */
+    long handle() {
+      return function;
+    }
+
     /** A pointer or a 64-bit number. */
     Kernel with(long value) {
       values.setAtIndex(ValueLayout.JAVA_LONG, count++, value);

@@ -31,7 +31,8 @@ class FatbinTest {
         "attention_sm90",
         "attention_e4m3_sm90",
         "sampling",
-        "convert"
+        "convert",
+        "fill"
       })
   void shouldHoldCodeForEachChipAndPtxForLaterOnes(String name) {
     assumeTrue(

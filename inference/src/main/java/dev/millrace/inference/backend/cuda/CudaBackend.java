@@ -27,6 +27,7 @@ import dev.millrace.kernels.CudaException;
 import dev.millrace.kernels.Device;
 import dev.millrace.kernels.Event;
 import dev.millrace.kernels.Graph;
+import dev.millrace.kernels.MemsetNodes;
 import dev.millrace.kernels.NormKernels;
 import dev.millrace.kernels.SamplingKernels;
 import dev.millrace.kernels.Stream;
@@ -68,6 +69,7 @@ public final class CudaBackend implements Backend {
   private final CudaProducts products;
   private final CudaAttention attention;
   private final CudaSteps steps;
+  private final MemsetNodes memsets;
   // Null where results are to be invariant: they sum in another order than layers, and few rows
   // alone go by it.
   private final @Nullable WholeStepKernels wholeSteps;
@@ -144,6 +146,7 @@ public final class CudaBackend implements Backend {
       }
       this.steps =
           new CudaSteps(memory, own(new SamplingKernels(device.multiprocessors())), stream, turns);
+      this.memsets = own(new MemsetNodes());
       this.wholeSteps =
           invariant
                   || device.capability() < WholeStepKernels.CAPABILITY
@@ -326,7 +329,7 @@ public final class CudaBackend implements Backend {
   /** Records work of this backend; see {@link Graph#record}. */
   Graph record(Runnable work) {
     fp8.settle();
-    return Graph.record(stream, work);
+    return Graph.record(stream, memsets, work);
   }
 
   void launch(Graph graph) {
