@@ -259,7 +259,8 @@ __device__ __forceinline__ void whole_step(char *memory, const Step &s) {
   int behind = 2 * s.hidden + STRETCH; // of x's first row
   bool within = behind + s.hidden * static_cast<int>(sizeof(float)) <= s.x_stride;
   b.norm = reinterpret_cast<float *>(within ? b.x + behind : part(s.hidden * sizeof(float)));
-  b.queue = next;
+  // Copies in bulk to places that are no multiples of 64 bytes take longer.
+  b.queue = next + (-(next - memory) & (STRETCH - 1));
 
   int words = s.layer_count * static_cast<int>(sizeof(Layer) / sizeof(uint2));
   for (int i = threadIdx.x; i < words; i += THREADS) {

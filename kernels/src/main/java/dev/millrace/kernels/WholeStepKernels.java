@@ -225,6 +225,7 @@ public final class WholeStepKernels implements AutoCloseable {
     int norm = n.hidden * Float.BYTES;
     // Behind the first row of inputs, where there is room.
     rest += 2 * n.hidden + STRETCH + norm <= stride ? 0 : norm;
+    rest = Math.ceilDiv(rest, STRETCH) * STRETCH;
     int slots = Math.min(MOST_SLOTS, (sharedBytes - rest) / SLOT);
     return slots < LEAST_SLOTS ? null : new Shared(stride, slots, rest + slots * SLOT);
   }

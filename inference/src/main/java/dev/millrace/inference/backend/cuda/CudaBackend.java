@@ -445,13 +445,23 @@ public final class CudaBackend implements Backend {
 
   @Override
   public @Nullable WholeNetwork whole(UniformNetwork network, KvCache cache) {
-    return wholeSteps == null ? null : whole(network, (CudaKvCache) cache, memory, wholeSteps);
+    return whole(network, (CudaKvCache) cache, CudaWholeNetwork.fastUpTo(network));
+  }
+
+  /** As above, for steps of up to so many rows. */
+  @Nullable CudaWholeNetwork whole(UniformNetwork network, CudaKvCache cache, int mostRows) {
+    return wholeSteps == null ? null : whole(network, cache, mostRows, memory, wholeSteps);
   }
 
   /** As above, in this memory, by these kernels. */
   @Nullable CudaWholeNetwork whole(
-      UniformNetwork network, CudaKvCache cache, GpuMemory room, WholeStepKernels kernels) {
-    return CudaWholeNetwork.of(attention, operands, room, kernels, stream, network, cache);
+      UniformNetwork network,
+      CudaKvCache cache,
+      int mostRows,
+      GpuMemory room,
+      WholeStepKernels kernels) {
+    return CudaWholeNetwork.of(
+        attention, operands, room, kernels, stream, network, cache, mostRows);
   }
 
   @Override

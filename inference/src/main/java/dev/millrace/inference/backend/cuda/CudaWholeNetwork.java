@@ -30,8 +30,11 @@ import org.slf4j.LoggerFactory;
 final class CudaWholeNetwork implements WholeNetwork {
   private static final Logger LOG = LoggerFactory.getLogger(CudaWholeNetwork.class);
 
-  /** As many as the kernel takes, with which it is faster than kernel by kernel on an H200. */
-  static final int MOST_ROWS = WholeStepKernels.MOST_ROWS;
+  /**
+   * Up to so many rows of FP8 a step as one kernel is faster than kernel by kernel, on an H200; of
+   * bfloat16 it is with all that it takes.
+   */
+  private static final int MOST_FP8_ROWS = 2;
 
   private final CudaAttention attention;
   private final Operands operands;
@@ -66,7 +69,20 @@ final class CudaWholeNetwork implements WholeNetwork {
     this.memory = memory;
   }
 
-  /** Null where there is no kernel for the network, or no room for what it works in. */
+  /** Most rows of a step for which this is the faster way. */
+  static int fastUpTo(UniformNetwork network) {
+    boolean fp8 =
+        network.blocks().stream()
+            .map(block -> (CudaWeight) block.attention().q())
+            .anyMatch(q -> q.quantization() != null);
+    return fp8 ? MOST_FP8_ROWS : WholeStepKernels.MOST_ROWS;
+  }
+
+  /**
+   * Null where there is no kernel for the network, or no room for what it works in.
+   *
+   * @param mostRows of a step
+   */
   static @Nullable CudaWholeNetwork of(
       CudaAttention attention,
       Operands operands,
@@ -74,12 +90,13 @@ final class CudaWholeNetwork implements WholeNetwork {
       WholeStepKernels kernels,
       Stream stream,
       UniformNetwork network,
-      CudaKvCache cache) {
+      CudaKvCache cache,
+      int mostRows) {
     Network shape = shape(network, cache);
     if (shape == null) {
       return null;
     }
-    int rows = MOST_ROWS;
+    int rows = Math.min(mostRows, WholeStepKernels.MOST_ROWS);
     while (rows > 0 && !kernels.takes(shape, rows)) {
       rows--;
     }

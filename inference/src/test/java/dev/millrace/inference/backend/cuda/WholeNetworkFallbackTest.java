@@ -30,6 +30,8 @@ import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 
 /** What becomes of decode steps that could be one kernel where something stands against it. */
 class WholeNetworkFallbackTest {
@@ -79,7 +81,7 @@ class WholeNetworkFallbackTest {
       List<Boolean> took = new ArrayList<>();
       BiFunction<UniformNetwork, CudaKvCache, @Nullable WholeNetwork> refused =
           (network, cache) -> {
-            CudaWholeNetwork made = backend.whole(network, cache, parts.memory, kernels);
+            CudaWholeNetwork made = backend.whole(network, cache, 8, parts.memory, kernels);
             assertThat(made).isNotNull();
             return (step, state, logits) -> {
               took.add(made.run(step, state, logits));
@@ -106,7 +108,7 @@ class WholeNetworkFallbackTest {
               if (!room) {
                 parts.memory.allocate("all that is left", parts.memory.largestFree());
               }
-              offered.add(backend.whole(network, cache, parts.memory, kernels) != null);
+              offered.add(backend.whole(network, cache, 8, parts.memory, kernels) != null);
             }
             return null;
           });
@@ -126,11 +128,31 @@ class WholeNetworkFallbackTest {
           WeightFormat.F8_E4M3,
           (network, cache) -> {
             for (UniformNetwork one : List.of(network, withOtherScaleOfUp(network))) {
-              offered.add(backend.whole(one, cache, parts.memory, kernels) != null);
+              offered.add(backend.whole(one, cache, 8, parts.memory, kernels) != null);
             }
             return null;
           });
       assertThat(offered).containsExactly(true, false);
+    }
+  }
+
+  /** With more rows of FP8 kernel by kernel is faster. */
+  @ParameterizedTest
+  @CsvSource({"BF16, 8", "F8_E4M3, 2"})
+  void shouldTakeAsManyRowsAsItIsFasterWith(WeightFormat weights, int most) throws IOException {
+    if (weights == WeightFormat.F8_E4M3) {
+      Gpu.requireFp8();
+    }
+    try (CudaBackend backend = Gpu.open()) {
+      List<Integer> fast = new ArrayList<>();
+      logits(
+          backend,
+          weights,
+          (network, cache) -> {
+            fast.add(CudaWholeNetwork.fastUpTo(network));
+            return null;
+          });
+      assertThat(fast).containsExactly(most);
     }
   }
 

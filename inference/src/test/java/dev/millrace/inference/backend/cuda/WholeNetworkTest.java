@@ -9,6 +9,7 @@ import dev.millrace.inference.backend.KvFormat;
 import dev.millrace.inference.backend.KvScale;
 import dev.millrace.inference.backend.RandomNumbers;
 import dev.millrace.inference.backend.Tensor;
+import dev.millrace.inference.backend.UniformNetwork;
 import dev.millrace.inference.backend.WholeNetwork;
 import dev.millrace.inference.checkpoint.Quantization;
 import dev.millrace.inference.checkpoint.WeightData;
@@ -21,6 +22,7 @@ import dev.millrace.inference.model.TestSequence;
 import dev.millrace.inference.model.TestSequence.Part;
 import dev.millrace.kernels.Device;
 import dev.millrace.kernels.Graph;
+import dev.millrace.kernels.WholeStepKernels;
 import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -138,7 +140,13 @@ class WholeNetworkTest {
               (proxy, method, arguments) ->
                   switch (method.getName()) {
                     case "whole" ->
-                        whole ? counted((WholeNetwork) call(method, backend, arguments)) : null;
+                        whole
+                            ? counted(
+                                backend.whole(
+                                    (UniformNetwork) arguments[0],
+                                    (CudaKvCache) arguments[1],
+                                    WholeStepKernels.MOST_ROWS))
+                            : null;
                     case "vector" -> backend.vector(numbers((WeightData) arguments[0]));
                     case "randomWeight" ->
                         scaled(
@@ -427,7 +435,7 @@ class WholeNetworkTest {
           List.of(new Part(sequences.get(1), 39, 40), new Part(sequences.get(0), 0, 1));
       float[] alone = whole.logits(backend, parts);
 
-      int rows = CudaWholeNetwork.MOST_ROWS;
+      int rows = WholeStepKernels.MOST_ROWS;
       backend.reserve(rows, rows, shape.heads, shape.headDim);
       whole.model.reserve(rows, rows);
       int room = DecodeTables.room(rows, 4096, 100);
@@ -453,7 +461,7 @@ class WholeNetworkTest {
   @Test
   void shouldTakeDecodeStepsOfFewRowsAlone() throws IOException {
     Shape shape = new Shape(WeightFormat.BF16, false, KvFormat.NATIVE, 64, 2, 1, 64, 64, 64);
-    int most = CudaWholeNetwork.MOST_ROWS;
+    int most = WholeStepKernels.MOST_ROWS;
     try (CudaBackend backend = Gpu.open();
         Way whole = new Way(backend, shape, "", true)) {
       int[] lengths = new int[most + 1];
