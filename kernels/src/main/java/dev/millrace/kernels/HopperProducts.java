@@ -144,6 +144,7 @@ public final class HopperProducts implements AutoCloseable {
    */
   public boolean takes(Rows x, int rows, long weight, int inputs, int bytes) {
     return maps != null
+        && rows > 0
         && rows <= (bytes == 1 ? MOST_ROWS : MOST_BF16_ROWS)
         && (x.address() | weight | (long) x.stride() * bytes | (long) inputs * bytes) % ALIGNMENT
             == 0;

@@ -236,6 +236,14 @@ public final class Settings {
           "Whether an answer on a GPU depends on nothing but its prompt and how it is sampled, to"
               + " the byte, whatever else runs, however a prompt is cut, and where it is resumed;"
               + " long contexts then take longer. The CPU does it always.");
+  static final Setting E4M3_PREFILL =
+      own(
+          "engine.prefill.e4m3",
+          "false",
+          Unit.FLAG,
+          "Whether attention over prompts is multiplied in e4m3 where keys and values are FP8, on"
+              + " Hopper GPUs: long prompts take less time, and tokens that together have a small"
+              + " share of a long context's attention may count for nothing.");
   static final Setting TIMINGS =
       own(
           "engine.timings.dir",

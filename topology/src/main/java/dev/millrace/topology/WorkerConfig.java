@@ -68,6 +68,7 @@ public final class WorkerConfig {
    * @param kvDtype of keys and values, likewise
    * @param cudaGraphs whether a GPU is given decode steps as graphs
    * @param invariant whether answers depend on their prompts alone, to the byte
+   * @param e4m3Prefill whether prompts are multiplied in e4m3 over an FP8 cache
    * @param timings folder of what was timed at earlier starts; null: that is not kept
    */
   public record EngineSettings(
@@ -83,6 +84,7 @@ public final class WorkerConfig {
       String kvDtype,
       boolean cudaGraphs,
       boolean invariant,
+      boolean e4m3Prefill,
       @Nullable Path timings) {}
 
   /**
@@ -385,6 +387,7 @@ public final class WorkerConfig {
         Settings.KV_DTYPE.text(values).toLowerCase(Locale.ROOT),
         Settings.CUDA_GRAPHS.flag(values),
         Settings.INVARIANT.flag(values),
+        Settings.E4M3_PREFILL.flag(values),
         timings());
   }
 

@@ -75,7 +75,8 @@ final class CudaDevice {
         MEMORY_FRACTION,
         options.libraries(),
         options.timings(),
-        options.invariant());
+        options.invariant(),
+        options.e4m3Prefill());
   }
 
   private static CudaRunner.Options runner(DeviceOptions options) {

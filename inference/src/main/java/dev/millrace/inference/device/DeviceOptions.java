@@ -23,6 +23,8 @@ import org.jspecify.annotations.Nullable;
  *     are not
  * @param invariant whether an answer's tokens may depend on nothing but its own sequence, to the
  *     bit; the CPU backend does it no other way
+ * @param e4m3Prefill whether a card may round queries and the weights of attention to e4m3 where
+ *     prompts are computed over keys and values of FP8
  * @param warmUp whether opening returns only when the first step will be as fast as the rest
  * @param cudaGraphs whether a card that is warm is given its decode steps as graphs
  */
@@ -38,6 +40,7 @@ public record DeviceOptions(
     @Nullable Path libraries,
     @Nullable Path timings,
     boolean invariant,
+    boolean e4m3Prefill,
     boolean warmUp,
     boolean cudaGraphs) {
   /** Leaves a format to checkpoint and backend. */
@@ -76,6 +79,7 @@ public record DeviceOptions(
         null,
         null,
         false,
+        false,
         true,
         true);
   }
@@ -93,6 +97,7 @@ public record DeviceOptions(
         libraries,
         timings,
         invariant,
+        e4m3Prefill,
         warmUp,
         cudaGraphs);
   }
@@ -110,6 +115,7 @@ public record DeviceOptions(
         libraries,
         timings,
         invariant,
+        e4m3Prefill,
         warmUp,
         cudaGraphs);
   }
@@ -127,6 +133,7 @@ public record DeviceOptions(
         libraries,
         timings,
         invariant,
+        e4m3Prefill,
         warmUp,
         cudaGraphs);
   }
@@ -144,6 +151,7 @@ public record DeviceOptions(
         libraries,
         timings,
         invariant,
+        e4m3Prefill,
         warmUp,
         cudaGraphs);
   }
@@ -161,6 +169,7 @@ public record DeviceOptions(
         folder,
         timings,
         invariant,
+        e4m3Prefill,
         warmUp,
         cudaGraphs);
   }
@@ -178,6 +187,25 @@ public record DeviceOptions(
         libraries,
         folder,
         invariant,
+        e4m3Prefill,
+        warmUp,
+        cudaGraphs);
+  }
+
+  public DeviceOptions withE4m3Prefill(boolean narrow) {
+    return new DeviceOptions(
+        backend,
+        number,
+        dtype,
+        kvDtype,
+        threads,
+        kvBlocks,
+        maxTokens,
+        maxSequences,
+        libraries,
+        timings,
+        invariant,
+        narrow,
         warmUp,
         cudaGraphs);
   }
@@ -195,6 +223,7 @@ public record DeviceOptions(
         libraries,
         timings,
         only,
+        e4m3Prefill,
         warmUp,
         cudaGraphs);
   }
@@ -212,6 +241,7 @@ public record DeviceOptions(
         libraries,
         timings,
         invariant,
+        e4m3Prefill,
         warm,
         cudaGraphs);
   }
@@ -229,6 +259,7 @@ public record DeviceOptions(
         libraries,
         timings,
         invariant,
+        e4m3Prefill,
         warmUp,
         graphs);
   }

@@ -83,6 +83,9 @@ final class ModelOptions {
   @Option(names = "--invariant", description = "As the setting engine.batch.invariant=true.")
   private boolean invariant;
 
+  @Option(names = "--prefill-e4m3", description = "As the setting engine.prefill.e4m3=true.")
+  private boolean e4m3Prefill;
+
   @Option(
       names = "--timings",
       paramLabel = "DIR",
@@ -129,6 +132,7 @@ final class ModelOptions {
             .withCudaGraphs(cudaGraphs)
             .withKvBlocks(kvBlocks)
             .withInvariant(invariant)
+            .withE4m3Prefill(e4m3Prefill)
             .withTimings(WorkerConfig.timings(timings));
     if (threads > 0) {
       options = options.withThreads(threads);

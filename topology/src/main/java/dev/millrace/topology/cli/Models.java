@@ -53,6 +53,7 @@ final class Models {
               .withThreads(engine.threads())
               .withKvBlocks(engine.kvBlocks())
               .withInvariant(engine.invariant())
+              .withE4m3Prefill(engine.e4m3Prefill())
               .withTimings(engine.timings()),
           LlmGenerator.Options.of(name));
     } catch (UnsupportedOperationException | DeviceException e) {

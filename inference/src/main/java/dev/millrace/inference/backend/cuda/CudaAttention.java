@@ -27,7 +27,7 @@ final class CudaAttention implements AutoCloseable {
   private final CudaFp8 fp8;
   private final Operands operands;
   private final AttentionPlan plan;
-  private final boolean invariant;
+  private final boolean e4m3;
   private final Transposing transposing = new Transposing();
   private final Widening widening = new Widening();
   private final Map<Rotary, Long> frequencies = new HashMap<>();
@@ -39,17 +39,19 @@ final class CudaAttention implements AutoCloseable {
 
   /**
    * @param fp8 inputs of layers that read what attention makes
-   * @param invariant whether a token's result may depend on its own sequence alone
+   * @param options whether a token's result may depend on its own sequence alone, and whether
+   *     prompts may be multiplied in e4m3
    */
-  CudaAttention(Device device, GpuMemory memory, Stream stream, CudaFp8 fp8, boolean invariant) {
+  CudaAttention(
+      Device device, GpuMemory memory, Stream stream, CudaFp8 fp8, CudaBackend.Options options) {
     this.kernels = new AttentionKernels(device.sharedBytes(), device.multiprocessors());
     this.multiprocessors = device.multiprocessors();
     this.memory = memory;
     this.stream = stream;
     this.fp8 = fp8;
     this.operands = new Operands(fp8);
-    this.plan = new AttentionPlan(invariant);
-    this.invariant = invariant;
+    this.plan = new AttentionPlan(options.invariant());
+    this.e4m3 = options.e4m3Prefill() && !options.invariant();
     this.cos = new Scratch(memory, "the cosines of a step");
     this.sin = new Scratch(memory, "the sines of a step");
     this.partialValues = new Scratch(memory, "parts of attention");
@@ -83,7 +85,7 @@ final class CudaAttention implements AutoCloseable {
    * each of its steps: so both take halves.
    */
   private @Nullable BeforePrefill before(int headDim) {
-    if (!invariant && kernels.attendsInE4m3(headDim)) {
+    if (e4m3 && kernels.attendsInE4m3(headDim)) {
       return transposing;
     }
     return kernels.widens(headDim) ? widening : null;

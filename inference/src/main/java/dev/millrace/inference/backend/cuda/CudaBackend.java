@@ -84,13 +84,16 @@ public final class CudaBackend implements Backend {
    * @param timings folder that keeps which way to compute each product is the fastest; null: that
    *     is found out at each start
    * @param invariant whether a row's results may depend on nothing but its own sequence, to the bit
+   * @param e4m3Prefill whether prefill over an FP8 cache may round queries and weights to e4m3,
+   *     where there are kernels for it and results need not be invariant
    */
   public record Options(
       int device,
       double memoryFraction,
       @Nullable Path libraries,
       @Nullable Path timings,
-      boolean invariant) {
+      boolean invariant,
+      boolean e4m3Prefill) {
     public Options {
       if (device < 0) {
         throw new IllegalArgumentException("device is " + device + ", it must be 0 or more");
@@ -139,7 +142,7 @@ public final class CudaBackend implements Backend {
       this.rowWise =
           new CudaRows(own(new NormKernels()), own(new ActivationKernels()), fp8, operands, stream);
       this.products = new CudaProducts(library, own, fp8, memory, stream, kept(options.timings()));
-      this.attention = own(new CudaAttention(device, memory, stream, fp8, invariant));
+      this.attention = own(new CudaAttention(device, memory, stream, fp8, options));
       List<StepBuffer> turns = new ArrayList<>();
       for (int i = 0; i < TURNS; i++) {
         turns.add(own(new StepBuffer(memory, stream, own(waited()))));
@@ -170,10 +173,11 @@ public final class CudaBackend implements Backend {
 
   /**
    * How the host waits for a step. A thread that sleeps finds its processor's caches cold, and a
-   * step costs it up to twice as long; but it takes a processor to stay awake.
+   * step costs it up to twice as long; but it takes a processor to stay awake, and each of the
+   * machine's GPUs may have a worker.
    */
   private static Event waited() {
-    return Runtime.getRuntime().availableProcessors() >= SPINNING_PROCESSORS
+    return Runtime.getRuntime().availableProcessors() >= SPINNING_PROCESSORS * devices()
         ? Event.spinning()
         : Event.blocking();
   }

@@ -8,8 +8,7 @@ import java.util.List;
  * Values transposed, tile by tile, for tiles of query tokens that are multiplied in e4m3. But for
  * steps of so few query tokens that microseconds decide, that is the fastest way (half of the
  * traffic of {@link Widening} for the values, none for the keys), and another result: so all
- * sequences with several query tokens take it, and attention comes to the same bytes however a
- * prompt is cut, as long as there is room.
+ * sequences with two query tokens or more take it, as long as there is room for a step's.
  */
 final class Transposing extends BeforePrefill {
   private static final int TILE = AttentionKernels.Transposed.TOKENS;

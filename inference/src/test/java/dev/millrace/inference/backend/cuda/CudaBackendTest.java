@@ -37,11 +37,6 @@ class CudaBackendTest extends BackendTest {
   }
 
   @Override
-  protected boolean attendsInE4m3(int headDim) {
-    return headDim == 128 && Gpu.attendsInE4m3();
-  }
-
-  @Override
   protected int rowsAlike(WeightFormat format) {
     return Gpu.rowsAlike(format == WeightFormat.F8_E4M3);
   }

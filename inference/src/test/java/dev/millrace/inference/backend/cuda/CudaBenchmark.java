@@ -38,7 +38,7 @@ public final class CudaBenchmark {
   private static final int REPEATS = 7;
 
   private final CudaBackend backend =
-      new CudaBackend(new CudaBackend.Options(0, 0.5, null, null, false));
+      new CudaBackend(new CudaBackend.Options(0, 0.5, null, null, false, true));
   private final Gauge gauge = backend.gauge();
   private final double bandwidth = gauge.readBytesPerSecond();
   private final double flops = gauge.flopsPerSecond(WeightFormat.BF16);

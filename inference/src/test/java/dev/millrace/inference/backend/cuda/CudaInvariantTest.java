@@ -89,7 +89,7 @@ class CudaInvariantTest {
     Path kept = folder.resolve("kept");
     for (boolean invariant : new boolean[] {false, true, false, true}) {
       CudaBackend.Options options = Gpu.options(invariant);
-      options = new CudaBackend.Options(0, options.memoryFraction(), null, kept, invariant);
+      options = new CudaBackend.Options(0, options.memoryFraction(), null, kept, invariant, false);
       try (CudaBackend backend = new CudaBackend(options);
           Model model = Models.load(Shapes.wide(folder, WeightFormat.BF16, 64), backend)) {
         time(backend, model, KvFormat.NATIVE, 24);

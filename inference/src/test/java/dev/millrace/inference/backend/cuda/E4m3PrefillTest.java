@@ -51,7 +51,7 @@ class E4m3PrefillTest {
   void open() {
     Gpu.require();
     assumeTrue(Gpu.attendsInE4m3(), "this GPU has no kernels that attend in e4m3");
-    backend = Gpu.open();
+    backend = Gpu.openForE4m3();
   }
 
   @AfterEach

@@ -37,6 +37,12 @@ public final class Gpu {
     return new CudaBackend(options());
   }
 
+  /** As {@link #open}, of one that may compute prompts in e4m3. */
+  static CudaBackend openForE4m3() {
+    require();
+    return new CudaBackend(new CudaBackend.Options(0, 0.05, null, null, false, true));
+  }
+
   /** Whether it has units for FP8. */
   static boolean hasFp8() {
     try (Device device = Device.open(0)) {
@@ -77,6 +83,6 @@ public final class Gpu {
 
   /** A small part of the memory; {@code invariant}: as {@link CudaBackend.Options} has it. */
   public static CudaBackend.Options options(boolean invariant) {
-    return new CudaBackend.Options(0, 0.05, null, null, invariant);
+    return new CudaBackend.Options(0, 0.05, null, null, invariant, false);
   }
 }
