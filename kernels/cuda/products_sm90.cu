@@ -1,6 +1,6 @@
 // Products of some rows, out = x * weight^T, of e4m3 or bfloat16, for Hopper: so few rows, 64 at most
-// (16 of bfloat16), that what counts is still that weights come at the speed of memory. Other chips have nothing of this
-// file.
+// (16 of bfloat16), that what counts is still that weights come at the speed of memory. Other chips have
+// nothing of this file.
 //
 // The weight is the matrix of 64 rows of a warpgroup's products, x the other. A block has a tile of
 // outputs, two warpgroups that multiply, and two warps that ask for weights and x, stretches of the
@@ -17,6 +17,7 @@
 
 #include "block.cuh"
 #include "bulk.cuh"
+#include "cluster.cuh"
 #include "element.cuh"
 #include "fp8.cuh"
 #include "overlap.cuh"
@@ -83,18 +84,6 @@ __device__ __forceinline__ void copy_lines(void *to, const TensorMap &map, int c
 
 // Clusters.
 
-__device__ __forceinline__ int cluster_rank() {
-  int rank;
-  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  return rank;
-}
-
-__device__ __forceinline__ int cluster_size() {
-  int size;
-  asm volatile("mov.u32 %0, %%cluster_nctarank;" : "=r"(size));
-  return size;
-}
-
 __device__ __forceinline__ void arrive_in_cluster() {
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
 }
@@ -106,12 +95,8 @@ __device__ __forceinline__ void await_cluster() {
 
 // Leaves four numbers in a block's shared memory, at the place that `here` has in this one's.
 __device__ __forceinline__ void leave_at(const float4 *here, int rank, const float (&v)[4]) {
-  uint32_t at;
-  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
-               : "=r"(at)
-               : "r"(shared_address(here)), "r"(rank));
-  asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(at), "f"(v[0]), "f"(v[1]),
-               "f"(v[2]), "f"(v[3])
+  asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(in_block(here, rank)),
+               "f"(v[0]), "f"(v[1]), "f"(v[2]), "f"(v[3])
                : "memory");
 }
 

@@ -255,19 +255,7 @@ SAMPLE(sample, (memory.shared))
 
 #if CLUSTERS
 
-__device__ __forceinline__ int rank_in_cluster() {
-  int rank;
-  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  return rank;
-}
-
-__device__ __forceinline__ int blocks_of_cluster() {
-  int blocks;
-  asm volatile("mov.u32 %0, %%cluster_nctarank;" : "=r"(blocks));
-  return blocks;
-}
-
 // A row by each cluster.
-SAMPLE(sample_by_clusters, (memory.shared, rank_in_cluster(), blocks_of_cluster()))
+SAMPLE(sample_by_clusters, (memory.shared, cluster_rank(), cluster_size()))
 
 #endif

@@ -6,15 +6,9 @@
 #pragma once
 
 #include "block.cuh"
-
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-#define CLUSTERS 1
-#else
-#define CLUSTERS 0
-#endif
+#include "cluster.cuh"
 
 constexpr int THREADS = 1024;
-constexpr int MOST_BLOCKS = 8; // of a cluster that runs everywhere
 
 typedef unsigned long long u64;
 
@@ -39,15 +33,6 @@ struct Shared {
 };
 
 #if CLUSTERS
-
-// What lies at this place in the shared memory of another block of the cluster (PTX ISA, mapa).
-__device__ __forceinline__ unsigned in_block(const void *mine, int rank) {
-  unsigned address;
-  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
-               : "=r"(address)
-               : "r"(static_cast<unsigned>(__cvta_generic_to_shared(mine))), "r"(rank));
-  return address;
-}
 
 __device__ __forceinline__ u64 read_of(const u64 *mine, int rank) {
   u64 v;

@@ -2,6 +2,7 @@ package dev.millrace.inference.device;
 
 import java.nio.file.Path;
 import java.util.List;
+import java.util.function.Consumer;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
@@ -85,183 +86,110 @@ public record DeviceOptions(
   }
 
   public DeviceOptions withFormats(String weights, String keysAndValues) {
-    return new DeviceOptions(
-        backend,
-        number,
-        weights,
-        keysAndValues,
-        threads,
-        kvBlocks,
-        maxTokens,
-        maxSequences,
-        libraries,
-        timings,
-        invariant,
-        e4m3Prefill,
-        warmUp,
-        cudaGraphs);
+    return with(
+        copy -> {
+          copy.dtype = weights;
+          copy.kvDtype = keysAndValues;
+        });
   }
 
   public DeviceOptions withKvBlocks(int blocks) {
-    return new DeviceOptions(
-        backend,
-        number,
-        dtype,
-        kvDtype,
-        threads,
-        blocks,
-        maxTokens,
-        maxSequences,
-        libraries,
-        timings,
-        invariant,
-        e4m3Prefill,
-        warmUp,
-        cudaGraphs);
+    return with(copy -> copy.kvBlocks = blocks);
   }
 
   public DeviceOptions withThreads(int count) {
-    return new DeviceOptions(
-        backend,
-        number,
-        dtype,
-        kvDtype,
-        count,
-        kvBlocks,
-        maxTokens,
-        maxSequences,
-        libraries,
-        timings,
-        invariant,
-        e4m3Prefill,
-        warmUp,
-        cudaGraphs);
+    return with(copy -> copy.threads = count);
   }
 
   public DeviceOptions withSteps(int tokens, int sequences) {
-    return new DeviceOptions(
-        backend,
-        number,
-        dtype,
-        kvDtype,
-        threads,
-        kvBlocks,
-        tokens,
-        sequences,
-        libraries,
-        timings,
-        invariant,
-        e4m3Prefill,
-        warmUp,
-        cudaGraphs);
+    return with(
+        copy -> {
+          copy.maxTokens = tokens;
+          copy.maxSequences = sequences;
+        });
   }
 
   public DeviceOptions withLibraries(@Nullable Path folder) {
-    return new DeviceOptions(
-        backend,
-        number,
-        dtype,
-        kvDtype,
-        threads,
-        kvBlocks,
-        maxTokens,
-        maxSequences,
-        folder,
-        timings,
-        invariant,
-        e4m3Prefill,
-        warmUp,
-        cudaGraphs);
+    return with(copy -> copy.libraries = folder);
   }
 
   public DeviceOptions withTimings(@Nullable Path folder) {
-    return new DeviceOptions(
-        backend,
-        number,
-        dtype,
-        kvDtype,
-        threads,
-        kvBlocks,
-        maxTokens,
-        maxSequences,
-        libraries,
-        folder,
-        invariant,
-        e4m3Prefill,
-        warmUp,
-        cudaGraphs);
+    return with(copy -> copy.timings = folder);
   }
 
   public DeviceOptions withE4m3Prefill(boolean narrow) {
-    return new DeviceOptions(
-        backend,
-        number,
-        dtype,
-        kvDtype,
-        threads,
-        kvBlocks,
-        maxTokens,
-        maxSequences,
-        libraries,
-        timings,
-        invariant,
-        narrow,
-        warmUp,
-        cudaGraphs);
+    return with(copy -> copy.e4m3Prefill = narrow);
   }
 
   public DeviceOptions withInvariant(boolean only) {
-    return new DeviceOptions(
-        backend,
-        number,
-        dtype,
-        kvDtype,
-        threads,
-        kvBlocks,
-        maxTokens,
-        maxSequences,
-        libraries,
-        timings,
-        only,
-        e4m3Prefill,
-        warmUp,
-        cudaGraphs);
+    return with(copy -> copy.invariant = only);
   }
 
   public DeviceOptions withWarmUp(boolean warm) {
-    return new DeviceOptions(
-        backend,
-        number,
-        dtype,
-        kvDtype,
-        threads,
-        kvBlocks,
-        maxTokens,
-        maxSequences,
-        libraries,
-        timings,
-        invariant,
-        e4m3Prefill,
-        warm,
-        cudaGraphs);
+    return with(copy -> copy.warmUp = warm);
   }
 
   public DeviceOptions withCudaGraphs(boolean graphs) {
-    return new DeviceOptions(
-        backend,
-        number,
-        dtype,
-        kvDtype,
-        threads,
-        kvBlocks,
-        maxTokens,
-        maxSequences,
-        libraries,
-        timings,
-        invariant,
-        e4m3Prefill,
-        warmUp,
-        graphs);
+    return with(copy -> copy.cudaGraphs = graphs);
+  }
+
+  private DeviceOptions with(Consumer<Copy> change) {
+    Copy copy = new Copy(this);
+    change.accept(copy);
+    return copy.options();
+  }
+
+  /** These options on their way to others. */
+  private static final class Copy {
+    private final String backend;
+    private final int number;
+    private String dtype;
+    private String kvDtype;
+    private int threads;
+    private int kvBlocks;
+    private int maxTokens;
+    private int maxSequences;
+    private @Nullable Path libraries;
+    private @Nullable Path timings;
+    private boolean invariant;
+    private boolean e4m3Prefill;
+    private boolean warmUp;
+    private boolean cudaGraphs;
+
+    Copy(DeviceOptions from) {
+      backend = from.backend;
+      number = from.number;
+      dtype = from.dtype;
+      kvDtype = from.kvDtype;
+      threads = from.threads;
+      kvBlocks = from.kvBlocks;
+      maxTokens = from.maxTokens;
+      maxSequences = from.maxSequences;
+      libraries = from.libraries;
+      timings = from.timings;
+      invariant = from.invariant;
+      e4m3Prefill = from.e4m3Prefill;
+      warmUp = from.warmUp;
+      cudaGraphs = from.cudaGraphs;
+    }
+
+    DeviceOptions options() {
+      return new DeviceOptions(
+          backend,
+          number,
+          dtype,
+          kvDtype,
+          threads,
+          kvBlocks,
+          maxTokens,
+          maxSequences,
+          libraries,
+          timings,
+          invariant,
+          e4m3Prefill,
+          warmUp,
+          cudaGraphs);
+    }
   }
 
   /** Refuses a format that a backend does not have; the message lists those it has. */

@@ -105,7 +105,9 @@ public abstract class BackendTest {
   @EnumSource(names = {"BF16", "F8_E4M3"})
   void shouldMultiplyFewRowsByMatricesOfManyRows(WeightFormat format) {
     // More stretches of rows than a GPU has processors, the last of them short; long rows too.
-    int[][] shapes = {{80, 8_464}, {80, 8_449}, {14_352, 48}, {4_096, 35}, {1_104, 6_160}};
+    int[][] shapes = {
+      {80, 8_464}, {80, 8_449}, {14_352, 48}, {4_096, 35}, {1_104, 6_160}, {1_104, 8_464}
+    };
     for (int[] shape : shapes) {
       if (format == WeightFormat.F8_E4M3 && shape[1] % 16 != 0) {
         continue;
@@ -127,27 +129,34 @@ public abstract class BackendTest {
   @ParameterizedTest
   @EnumSource(names = {"BF16", "F8_E4M3"})
   void shouldMultiplyFewRowsAlikeInAnyCompany(WeightFormat format) {
-    int most = rowsAlike(format);
-    assumeTrue(most > 1, "this device leaves few rows to a library");
+    int[][] ranges = rowsAlike(format);
+    assumeTrue(ranges.length > 0, "this device leaves few rows to a library");
     int inputs = 1_104;
-    int outputs = 112;
-    Weight layer = backend.weight(weight(format, outputs, inputs));
-    float[] x = gaussian(most * inputs);
-    Tensor out = backend.tensor(most, outputs);
-    backend.linear(tensor(x, inputs), most, layer, null, out);
-    float[] all = out.toHost(most);
-    for (int row = 0; row < most; row++) {
-      Tensor alone = tensor(Arrays.copyOfRange(x, row * inputs, (row + 1) * inputs), inputs);
-      backend.linear(alone, 1, layer, null, out);
-      assertThat(out.toHost(1))
-          .as("row " + row)
-          .containsExactly(Arrays.copyOfRange(all, row * outputs, (row + 1) * outputs));
+    for (int outputs : new int[] {112, 8_464}) {
+      Weight layer = backend.weight(weight(format, outputs, inputs));
+      for (int[] range : ranges) {
+        int least = range[0];
+        int most = range[1];
+        float[] x = gaussian(most * inputs);
+        Tensor out = backend.tensor(most, outputs);
+        backend.linear(tensor(x, inputs), most, layer, null, out);
+        float[] all = out.toHost(most);
+        // As few as it goes, and for each width that a kernel may have.
+        for (int rows = least; rows < most; rows += rows < 12 ? 3 : 8) {
+          int first = most - rows;
+          Tensor part = tensor(Arrays.copyOfRange(x, first * inputs, most * inputs), inputs);
+          backend.linear(part, rows, layer, null, out);
+          assertThat(out.toHost(rows))
+              .as("the last %d of %d rows, %d outputs", rows, most, outputs)
+              .containsExactly(Arrays.copyOfRange(all, first * outputs, most * outputs));
+        }
+      }
     }
   }
 
-  /** Up to how many rows a product computes each as if it were alone. */
-  protected int rowsAlike(WeightFormat format) {
-    return 16;
+  /** Numbers of rows, from and to, in which a product computes each row as it does in any other. */
+  protected int[][] rowsAlike(WeightFormat format) {
+    return new int[][] {{1, 16}};
   }
 
   @Test

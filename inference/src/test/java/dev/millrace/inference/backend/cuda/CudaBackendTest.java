@@ -37,7 +37,7 @@ class CudaBackendTest extends BackendTest {
   }
 
   @Override
-  protected int rowsAlike(WeightFormat format) {
+  protected int[][] rowsAlike(WeightFormat format) {
     return Gpu.rowsAlike(format == WeightFormat.F8_E4M3);
   }
 }

@@ -16,7 +16,6 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
-import java.util.stream.IntStream;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -30,6 +29,11 @@ class CudaSamplingTest {
   private final CudaBackend backend = Gpu.open();
   private final Random random = new Random(SEED);
 
+  /** Of the rows: what the GPU is given, and as many for the reference. */
+  private final List<SamplingState> states = new ArrayList<>();
+
+  private final List<SamplingState> expected = new ArrayList<>();
+
   @AfterEach
   void close() {
     backend.close();
@@ -39,18 +43,14 @@ class CudaSamplingTest {
   @ValueSource(ints = {1, 7, 80, 1000, 4099, 128_256})
   void shouldDrawWhatTheReferenceDraws(int vocab) {
     float[] logits = logits(vocab);
-    List<SamplingState> states = new ArrayList<>();
-    List<SamplingState> expected = new ArrayList<>();
     for (int row = 0; row < ROWS; row++) {
       SamplingParams params = params(row);
       int[] prompt = random.ints(1 + random.nextInt(20), 0, vocab).toArray();
       int[] output = random.ints(random.nextInt(20), 0, vocab).toArray();
       int[] stops = row % 5 == 0 ? new int[] {0, vocab / 2, vocab + 3} : new int[0];
-      states.add(new SamplingState(params, prompt, output, stops));
-      expected.add(new SamplingState(params, prompt, output, stops));
+      add(params, prompt, output, stops);
     }
-    Sampled sampled = backend.sample(backend.begin(batch(states), null), tensor(logits, vocab));
-    check(sampled, logits, expected, vocab);
+    checkDrawn(logits, vocab);
   }
 
   /** Of few rows each is shared by eight, four or two blocks where the GPU has clusters. */
@@ -59,16 +59,12 @@ class CudaSamplingTest {
   void shouldDrawTheSameOfFewRows(int rows) {
     int vocab = 40_003 + rows % 2; // one is no multiple of four
     float[] logits = logits(vocab);
-    List<SamplingState> states = new ArrayList<>();
-    List<SamplingState> expected = new ArrayList<>();
     for (int row = 0; row < rows; row++) {
       SamplingParams params = params(rows < 8 ? 7 * row + 1 : row);
       int[] prompt = random.ints(1 + random.nextInt(20), 0, vocab).toArray();
-      states.add(new SamplingState(params, prompt, new int[0], new int[] {3}));
-      expected.add(new SamplingState(params, prompt, new int[0], new int[] {3}));
+      add(params, prompt, new int[0], new int[] {3});
     }
-    Sampled sampled = backend.sample(backend.begin(batch(states), null), tensor(logits, vocab));
-    check(sampled, logits, expected, vocab);
+    checkDrawn(logits, vocab);
   }
 
   /** What is kept ends among thousands of tokens that are equally likely. */
@@ -80,8 +76,6 @@ class CudaSamplingTest {
     for (int i = 0; i < logits.length; i++) {
       logits[i] = random.nextInt(3) / 4f;
     }
-    List<SamplingState> states = new ArrayList<>();
-    List<SamplingState> expected = new ArrayList<>();
     for (int row = 0; row < rows; row++) {
       SamplingParams params =
           new SamplingParams(
@@ -98,11 +92,9 @@ class CudaSamplingTest {
               List.of(),
               false,
               -1);
-      states.add(new SamplingState(params, new int[] {1}, new int[0], new int[0]));
-      expected.add(new SamplingState(params, new int[] {1}, new int[0], new int[0]));
+      add(params, new int[] {1}, new int[0], new int[0]);
     }
-    Sampled sampled = backend.sample(backend.begin(batch(states), null), tensor(logits, vocab));
-    check(sampled, logits, expected, vocab);
+    checkDrawn(logits, vocab);
   }
 
   /** What parameters and logits may be at their ends, and a bin that is just not too full. */
@@ -111,8 +103,6 @@ class CudaSamplingTest {
   void shouldDrawWhatTheReferenceDrawsAtTheEnds(int rows) {
     int vocab = 3_000;
     float[] logits = logits(vocab);
-    List<SamplingState> states = new ArrayList<>();
-    List<SamplingState> expected = new ArrayList<>();
     float[] temperatures = {1e-5f, 0.01f, 0.1f, 3, 100, Float.MIN_VALUE};
     for (int row = 0; row < rows; row++) {
       int kind = rows < 10 ? 3 * row : row;
@@ -148,26 +138,21 @@ class CudaSamplingTest {
               List.of(),
               false,
               -1);
-      states.add(new SamplingState(params, new int[] {1}, new int[0], new int[0]));
-      expected.add(new SamplingState(params, new int[] {1}, new int[0], new int[0]));
+      add(params, new int[] {1}, new int[0], new int[0]);
     }
-    Sampled sampled = backend.sample(backend.begin(batch(states), null), tensor(logits, vocab));
-    check(sampled, logits, expected, vocab);
+    checkDrawn(logits, vocab);
   }
 
   @ParameterizedTest
   @ValueSource(ints = {3, 20, 200})
   void shouldCountATokenThatTheHostDoesNotKnowYet(int rows) {
     int vocab = 500;
-    List<SamplingState> states = new ArrayList<>();
-    List<SamplingState> expected = new ArrayList<>();
     for (int row = 0; row < rows; row++) {
       SamplingParams params =
           new SamplingParams(
               row % 3 == 0 ? 0 : 0.8f, 1, 0, 0, 1.3f, 0.7f, 0.9f, row, 99, 0, List.of(), false, 3);
       int[] prompt = random.ints(4, 0, vocab).toArray();
-      states.add(new SamplingState(params, prompt, new int[0], new int[0]));
-      expected.add(new SamplingState(params, prompt, new int[0], new int[0]));
+      add(params, prompt, new int[0], new int[0]);
     }
     float[] first = logits(vocab);
     Batch batch = batch(states);
@@ -179,16 +164,14 @@ class CudaSamplingTest {
       next.tokenFrom[row] = row;
     }
     Sampled after = backend.sample(backend.begin(next, before), tensor(first, vocab));
-    check(before, first, expected, vocab);
-    check(after, first, expected, vocab);
+    check(before, first, vocab);
+    check(after, first, vocab);
     assertThat(states.getFirst().generated()).isEqualTo(2);
   }
 
   @Test
   void shouldDrawOnForRowsThatStayWhileOthersComeAndGo() {
     int vocab = 300;
-    List<SamplingState> states = new ArrayList<>();
-    List<SamplingState> expected = new ArrayList<>();
     for (int step = 0; step < 20; step++) {
       for (int row = states.size() - 1; row >= 0; row--) {
         if (random.nextInt(8) == 0) {
@@ -200,8 +183,7 @@ class CudaSamplingTest {
         SamplingParams params = params(random.nextInt(ROWS));
         int[] prompt = random.ints(1 + random.nextInt(20), 0, vocab).toArray();
         int[] stops = random.nextBoolean() ? new int[] {0, vocab / 2} : new int[0];
-        states.add(new SamplingState(params, prompt, new int[0], stops));
-        expected.add(new SamplingState(params, prompt, new int[0], stops));
+        add(params, prompt, new int[0], stops);
       }
       Batch batch = batch(states);
       for (int row = 0; row < states.size(); row++) {
@@ -209,7 +191,7 @@ class CudaSamplingTest {
       }
       float[] logits = logits(vocab);
       Sampled sampled = backend.sample(backend.begin(batch, null), tensor(logits, vocab));
-      check(sampled, logits, expected, vocab);
+      check(sampled, logits, vocab);
     }
   }
 
@@ -221,10 +203,9 @@ class CudaSamplingTest {
     logits[17] = Float.NaN;
     logits[2 * vocab + 299] = Float.POSITIVE_INFINITY;
     Arrays.fill(logits, 3 * vocab, 4 * vocab, Float.NEGATIVE_INFINITY);
-    List<SamplingState> states =
-        IntStream.range(0, rows)
-            .mapToObj(row -> new SamplingState(params(row), new int[] {1}, new int[0], new int[0]))
-            .toList();
+    for (int row = 0; row < rows; row++) {
+      add(params(row), new int[] {1}, new int[0], new int[0]);
+    }
     int[] tokens =
         backend.sample(backend.begin(batch(states), null), tensor(logits, vocab)).tokens();
     for (int row = 0; row < rows; row++) {
@@ -233,7 +214,16 @@ class CudaSamplingTest {
     }
   }
 
-  private void check(Sampled sampled, float[] logits, List<SamplingState> expected, int vocab) {
+  private void add(SamplingParams params, int[] prompt, int[] output, int[] stops) {
+    states.add(new SamplingState(params, prompt, output, stops));
+    expected.add(new SamplingState(params, prompt, output, stops));
+  }
+
+  private void checkDrawn(float[] logits, int vocab) {
+    check(backend.sample(backend.begin(batch(states), null), tensor(logits, vocab)), logits, vocab);
+  }
+
+  private void check(Sampled sampled, float[] logits, int vocab) {
     Sampler reference = new Sampler(vocab);
     int[] tokens = sampled.tokens();
     for (int row = 0; row < tokens.length; row++) {

@@ -64,16 +64,20 @@ public final class Gpu {
     }
   }
 
-  /** Up to how many rows one kernel of ours multiplies, 0 where the library does. */
-  static int rowsAlike(boolean fp8) {
+  /** Numbers of rows, from and to, that kernels of ours multiply alike; the library has others. */
+  static int[][] rowsAlike(boolean fp8) {
     try (Device device = Device.open(0)) {
-      if (fp8 && device.capability() == 90 && !device.name().contains("emulat")) {
-        return HopperProducts.MOST_ROWS;
+      boolean hopper = device.capability() == 90 && !device.name().contains("emulat");
+      if (fp8 && hopper) {
+        return new int[][] {{1, HopperProducts.MOST_ROWS}};
       }
       if (device.sharedBytes() < FewRowsKernels.sharedBytes()) {
-        return 0;
+        return new int[0][];
       }
-      return fp8 ? FewRowsKernels.MOST_FP8_ROWS : FewRowsKernels.MOST_ROWS;
+      int few = fp8 ? FewRowsKernels.MOST_FP8_ROWS : FewRowsKernels.MOST_ROWS;
+      return hopper
+          ? new int[][] {{1, few}, {few + 1, HopperProducts.MOST_BF16_ROWS}}
+          : new int[][] {{1, few}};
     }
   }
 
