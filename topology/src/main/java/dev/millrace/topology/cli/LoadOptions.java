@@ -17,7 +17,8 @@ final class LoadOptions {
       defaultValue = "128",
       description = {
         "Tokens of each prompt (default: ${DEFAULT-VALUE}). bench engine takes several of this,",
-        "--osl and --requests, with commas: shapes that it serves one after another."
+        "--osl, --requests and --concurrency, with commas: shapes that it serves one after",
+        "another."
       })
   private List<Integer> inputTokens;
 
@@ -42,9 +43,10 @@ final class LoadOptions {
   @Option(
       names = "--concurrency",
       paramLabel = "N",
+      split = ",",
       defaultValue = "0",
       description = "Most requests at one time (default: all at once).")
-  private int concurrency;
+  private List<Integer> concurrency;
 
   @Option(
       names = "--max-sequences",
@@ -80,7 +82,8 @@ final class LoadOptions {
     List<Load> loads = loads(seed, 0);
     if (loads.size() > 1) {
       throw new Failures.CommandFailedException(
-          "one shape at a time is served here: give isl, osl and requests one number each");
+          "one shape at a time is served here: give isl, osl, requests and concurrency one number"
+              + " each");
     }
     return loads.getFirst();
   }
@@ -94,7 +97,7 @@ final class LoadOptions {
         loads.add(
             new Load(
                 of(requests, i),
-                concurrency,
+                of(concurrency, i),
                 of(inputTokens, i),
                 of(outputTokens, i),
                 waiting,
@@ -107,13 +110,12 @@ final class LoadOptions {
   }
 
   private int shapes() {
-    int shapes = Math.max(requests.size(), Math.max(inputTokens.size(), outputTokens.size()));
-    for (List<Integer> numbers : List.of(inputTokens, outputTokens, requests)) {
-      if (numbers.size() != 1 && numbers.size() != shapes) {
-        throw new Failures.CommandFailedException(
-            "isl, osl and requests name %d, %d and %d shapes: each takes one number, or as many as the others"
-                .formatted(inputTokens.size(), outputTokens.size(), requests.size()));
-      }
+    List<List<Integer>> lists = List.of(inputTokens, outputTokens, requests, concurrency);
+    int shapes = lists.stream().mapToInt(List::size).max().orElseThrow();
+    if (lists.stream().anyMatch(numbers -> numbers.size() != 1 && numbers.size() != shapes)) {
+      throw new Failures.CommandFailedException(
+          "isl, osl, requests and concurrency name %d, %d, %d and %d shapes: each takes one number, or as many as the others"
+              .formatted(lists.stream().map(List::size).toArray()));
     }
     return shapes;
   }

@@ -64,12 +64,24 @@ final class BenchCommandTest {
 
   @Test
   void shouldServeSeveralShapesInOneProcess() throws Exception {
-    int exit = run("engine", "--isl", "20,8", "--osl", "6,9", "--requests", "5,3", "--json");
+    int exit =
+        run(
+            "engine",
+            "--isl",
+            "20,8",
+            "--osl",
+            "6,9",
+            "--requests",
+            "5,3",
+            "--concurrency",
+            "2,1",
+            "--json");
     assertThat(err.toString()).isEmpty();
     assertThat(exit).isZero();
     JsonNode json = new ObjectMapper().readTree(out.toString());
     assertThat(json).extracting(r -> r.path("isl").asInt()).containsExactly(20, 8);
     assertThat(json).extracting(r -> r.path("osl").asInt()).containsExactly(6, 9);
+    assertThat(json).extracting(r -> r.path("concurrency").asInt()).containsExactly(2, 1);
     assertThat(json)
         .extracting(r -> r.path("result").path("output_tokens").asInt())
         .containsExactly(30, 27);
@@ -92,7 +104,8 @@ final class BenchCommandTest {
   void shouldRefuseShapesWhoseListsDiffer() {
     assertThat(run("engine", "--isl", "8,9", "--osl", "2,3,4")).isEqualTo(1);
     assertThat(err.toString())
-        .contains("isl, osl and requests name 2, 3 and 1 shapes: each takes one number");
+        .contains(
+            "isl, osl, requests and concurrency name 2, 3, 1 and 1 shapes: each takes one number");
     assertThat(run("stream", "--isl", "8,9")).isEqualTo(1);
     assertThat(err.toString()).contains("one shape at a time is served here");
   }
