@@ -1,6 +1,8 @@
 // Attention of several query tokens of a sequence over an FP8 cache, for Hopper, by products of e4m3:
 // attention_sm90.cu's way, where products take half the time. Queries are rounded to e4m3, each row
-// by its own largest number, and so are weights. Other chips have nothing of this file.
+// by its own largest number, and so are weights, each tile's by a row's largest score in it: so what
+// is lost of those that e4m3 has no digits for is less than 2^-11 of a row's, beside whatever other
+// tiles hold. Other chips have nothing of this file.
 //
 // Products of e4m3 want the numbers that they sum over side by side. Keys lie so, and come from the
 // cache as they are. Values do not: transpose_values lays a layer's out anew before. It also changes
@@ -24,9 +26,16 @@ constexpr int D = 128;
 constexpr int STAGES = 3;
 constexpr int TILE = KEYS * D; // bytes, of keys and of values
 
-// Weights are at most 2^LIFT: the largest power of two that e4m3 has, and small ones keep their
-// digits.
+// A tile's weights are at most 2^LIFT: the largest power of two that e4m3 has, and small ones keep
+// their digits.
 constexpr int LIFT = 8;
+
+// Less than any product of D numbers of e4m3, whose largest is 448.
+constexpr float LEAST = -33554432.0f;
+
+// Sums are beside one of a row's scores until a tile has one that is more than so many powers of two
+// above. A float has room for more by far, and mostly nothing but additions changes sums.
+constexpr float MOST_RISE = 32.0f;
 
 // Of what is summed: D numbers of a value, and eight ones.
 constexpr int SUMS = D / 2 + 4; // a thread's
@@ -79,14 +88,25 @@ struct Call {
   float factor;
 };
 
+constexpr uint32_t NO_NUMBERS = 0x7F7F7F7F;
+
+// The highest bit of each of four numbers that is none.
+__device__ __forceinline__ uint32_t are_none(uint32_t v) {
+  return ((v & NO_NUMBERS) + 0x01010101) & 0x80808080;
+}
+
 constexpr int TRANSPOSE_THREADS = KEYS / BLOCK_TOKENS * WARP;
 
 // Block (x, y): of tile value_tile[x] of sequence value_sequence[x] KV head y. A tile becomes as it
 // is to lie in shared memory: D rows of KEYS positions. Of 16 positions 8b + 2t + e is at
 // 4t + 2b + e. A warp has a block of the cache, a thread four numbers of each position. begun:
 // becomes 0.
+//
+// What a row does not see has a weight of 0, and 0 times no number is no number: so values that are
+// none become 0, and their position's key none. That reaches whoever sees the position, and nobody
+// else.
 extern "C" __global__ void __launch_bounds__(TRANSPOSE_THREADS)
-    transpose_values(const uint32_t *values, uint4 *out, const int *context_length,
+    transpose_values(uint32_t *keys, const uint32_t *values, uint4 *out, const int *context_length,
                      const int *block_table, const int *value_sequence, const int *value_tile,
                      int max_blocks, int *begun) {
   await_previous();
@@ -100,19 +120,33 @@ extern "C" __global__ void __launch_bounds__(TRANSPOSE_THREADS)
   int block = value_tile[blockIdx.x] * (KEYS / BLOCK_TOKENS) + warp;
   int there = context_length[sequence] - block * BLOCK_TOKENS; // positions
   uint32_t raw[BLOCK_TOKENS];
+  size_t head = 0;
   if (there > 0) {
     size_t table = static_cast<size_t>(sequence) * max_blocks;
-    size_t head = static_cast<size_t>(block_table[table + block]) * gridDim.y + blockIdx.y;
+    head = static_cast<size_t>(block_table[table + block]) * gridDim.y + blockIdx.y;
     const uint32_t *from = values + head * (BLOCK_TOKENS * D / 4) + lane;
 #pragma unroll
     for (int i = 0; i < BLOCK_TOKENS; i++) {
       raw[i] = from[i * (D / 4)];
     }
   }
+  uint32_t none = 0;
 #pragma unroll
   for (int i = 0; i < BLOCK_TOKENS; i++) {
-    // What an earlier sequence left there may be anything, and 0 times no number is no number.
+    // What an earlier sequence left there may be anything.
     raw[i] = i < there ? raw[i] : 0;
+    none |= are_none(raw[i]);
+  }
+  if (__any_sync(ALL, none != 0)) {
+    uint32_t *to = keys + head * (BLOCK_TOKENS * D / 4) + lane;
+#pragma unroll
+    for (int i = 0; i < BLOCK_TOKENS; i++) {
+      none = are_none(raw[i]);
+      raw[i] &= ~((none >> 7) * 0xFF);
+      if (__any_sync(ALL, none != 0)) {
+        to[i * (D / 4)] = NO_NUMBERS;
+      }
+    }
   }
   uint32_t columns[4][4];
 #pragma unroll
@@ -287,12 +321,63 @@ __device__ __forceinline__ void pack_weights(uint32_t (&p)[KEYS / 8], const floa
   }
 }
 
-// Adds a tile's sums to those before it, which are times shrink from then on.
-__device__ __forceinline__ void fold(float (&sums)[SUMS], const float (&part)[SUMS],
-                                     float2 shrink) {
+// From products to weights times 2^LIFT, beside a row's largest in the tile, which are returned. A
+// row that sees nothing of the tile has weights of 0.
+__device__ __forceinline__ float2 weigh(float (&s)[KEYS / 2], const float (&scale)[2]) {
+  float tops[2];
+#pragma unroll
+  for (int r = 0; r < 2; r++) {
+    tops[r] = fmaxf(largest(s, r), LEAST);
+    float base = tops[r] * scale[r] - LIFT;
+#pragma unroll
+    for (int i = 0; i < KEYS / 8; i++) {
+      float &low = s[4 * i + 2 * r];
+      float &high = s[4 * i + 2 * r + 1];
+      low = power_of_two(fmaf(low, scale[r], -base));
+      high = power_of_two(fmaf(high, scale[r], -base));
+    }
+  }
+  return make_float2(tops[0], tops[1]);
+}
+
+// Multiplies both rows' numbers.
+__device__ __forceinline__ void scale_rows(float (&sums)[SUMS], float2 by) {
 #pragma unroll
   for (int i = 0; i < SUMS; i++) {
-    sums[i] = fmaf(sums[i], i / 2 % 2 == 0 ? shrink.x : shrink.y, part[i]);
+    sums[i] *= i / 2 % 2 == 0 ? by.x : by.y;
+  }
+}
+
+// What a tile's sums, beside its largest scores, are to be multiplied by to be beside base, the score
+// that a row's sums are beside, not yet times scale. Where the tile's is far above that it takes its
+// place; before: what the sums of the tile before are to be multiplied by, which are still to be
+// added.
+__device__ __forceinline__ float2 place_beside(float (&base)[2], float2 tops,
+                                               const float (&scale)[2], float (&sums)[SUMS],
+                                               float2 &before) {
+  float rise[2] = {(tops.x - base[0]) * scale[0], (tops.y - base[1]) * scale[1]};
+  if (__any_sync(ALL, fmaxf(rise[0], rise[1]) > MOST_RISE)) {
+    float top[2] = {tops.x, tops.y};
+    float shrink[2];
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+      bool up = rise[r] > MOST_RISE;
+      shrink[r] = up ? power_of_two(-rise[r]) : 1.0f;
+      base[r] = up ? top[r] : base[r];
+      rise[r] = up ? 0.0f : rise[r];
+    }
+    scale_rows(sums, make_float2(shrink[0], shrink[1]));
+    before = make_float2(before.x * shrink[0], before.y * shrink[1]);
+  }
+  return make_float2(power_of_two(rise[0]), power_of_two(rise[1]));
+}
+
+// Adds a tile's sums, times what place_beside says, to those before it.
+__device__ __forceinline__ void fold(float (&sums)[SUMS], const float (&part)[SUMS],
+                                     float2 times) {
+#pragma unroll
+  for (int i = 0; i < SUMS; i++) {
+    sums[i] = fmaf(part[i], i / 2 % 2 == 0 ? times.x : times.y, sums[i]);
   }
 }
 
@@ -316,7 +401,6 @@ __device__ __forceinline__ void attend(Memory &memory, const Call &call, const W
   int warp_first = min(work.start + (first_row + thread / WARP * 16) / call.group, end - 1);
   float scales[2] = {call.scale * memory.query_scales[side][own_row],
                      call.scale * memory.query_scales[side][own_row + 8]};
-  Softmax softmax;
   float s[KEYS / 2];
   float sums[SUMS];
   float part[SUMS];
@@ -337,7 +421,11 @@ __device__ __forceinline__ void attend(Memory &memory, const Call &call, const W
     arrive(&memory.keys_read[keys.at]);
   }
   keys.next();
-  float2 shrink = softmax.weigh<true, LIFT, false>(s, 0, last, warp_first, scales);
+  // Position 0 is in the first tile, and all rows see it.
+  hide(s, 0, last, warp_first);
+  float2 tops = weigh(s, scales);
+  float base[2] = {tops.x, tops.y};
+  float2 times = make_float2(1.0f, 1.0f);
   pack_weights(p, s);
   if (tiles > 1) {
     await(&memory.keys_here[keys.at], keys.phase);
@@ -357,7 +445,8 @@ __device__ __forceinline__ void attend(Memory &memory, const Call &call, const W
     if (speaker) {
       arrive(&memory.keys_read[keys.at]);
     }
-    float2 next = softmax.weigh<false, LIFT, false>(s, i * KEYS, last, warp_first, scales);
+    hide(s, i * KEYS, last, warp_first);
+    float2 next = place_beside(base, weigh(s, scales), scales, sums, times);
     keys.next();
     hold(s);
     // Here, for the compiler takes nothing from before a branch to behind it: else it would wait for
@@ -371,8 +460,8 @@ __device__ __forceinline__ void attend(Memory &memory, const Call &call, const W
       arrive(&memory.values_read[values.at]);
     }
     values.next();
-    fold(sums, part, shrink);
-    shrink = next;
+    fold(sums, part, times);
+    times = next;
     pack_weights(p, s);
   }
   await(&memory.values_here[values.at], values.phase);
@@ -386,7 +475,7 @@ __device__ __forceinline__ void attend(Memory &memory, const Call &call, const W
     arrive(&memory.values_read[values.at]);
   }
   values.next();
-  fold(sums, part, shrink);
+  fold(sums, part, times);
 
 #pragma unroll
   for (int r = 0; r < 2; r++) {

@@ -299,7 +299,7 @@ __device__ __forceinline__ void attend(Memory<D> &memory, const QueryTile &tile,
     arrive(&memory.keys_read[0]);
   }
   keys.next();
-  softmax.weigh<true, 0, true>(s, 0, last, warp_first, scales);
+  softmax.weigh<true>(s, 0, last, warp_first, scales);
   pack_weights<HALF>(p, s);
   if (side == 1 && tiles > 1) {
     arrive_named(TURN, SIDES * WARPGROUP); // the first turn is side 0's
@@ -324,7 +324,7 @@ __device__ __forceinline__ void attend(Memory<D> &memory, const QueryTile &tile,
     if (speaker) {
       arrive(&memory.keys_read[keys.at]);
     }
-    float2 shrink = softmax.weigh<false, 0, true>(s, i * KEYS, last, warp_first, scales);
+    float2 shrink = softmax.weigh<false>(s, i * KEYS, last, warp_first, scales);
     await_products<0>();
     hold(sums);
     if (speaker) {

@@ -71,44 +71,58 @@ struct Stage {
   }
 };
 
+// A thread has of each row two columns of every eight, as mma.cuh says of C: row r's are s[4 * i +
+// 2 * r] and the one after it.
+
+// Of the products of positions `from` on those that a row does not see become -infinity; row r sees
+// up to last[r], the warp's first row up to warp_first.
+__device__ __forceinline__ void hide(float (&s)[KEYS / 2], int from, const int (&last)[2],
+                                     int warp_first) {
+  if (from + KEYS - 1 > warp_first) {
+    int column = from + 2 * (threadIdx.x % 4);
+#pragma unroll
+    for (int i = 0; i < KEYS / 2; i++) {
+      if (column + i / 4 * 8 + i % 2 > last[i / 2 % 2]) {
+        s[i] = -INFINITY;
+      }
+    }
+  }
+}
+
+// The largest of row r, of all four threads that have a part of it.
+__device__ __forceinline__ float largest(const float (&s)[KEYS / 2], int r) {
+  float most = s[2 * r];
+  float other = s[2 * r + 1];
+#pragma unroll
+  for (int i = 1; i < KEYS / 8; i++) {
+    most = fmaxf(most, s[4 * i + 2 * r]);
+    other = fmaxf(other, s[4 * i + 2 * r + 1]);
+  }
+  most = fmaxf(most, other);
+  most = fmaxf(most, __shfl_xor_sync(ALL, most, 1));
+  return fmaxf(most, __shfl_xor_sync(ALL, most, 2));
+}
+
 // The softmax of two rows on the way, g and g + 8 of a warp's 16: a thread's share. Unlike Sums its
 // largest scores are not yet times scale.
 struct Softmax {
   float top[2];
   float sum[2]; // of this thread's columns alone
 
-  // From products to weights times 2^LIFT, of positions `from` on; row r sees those up to last[r],
-  // and its products are times scale[r]. Returns what was summed before is to be multiplied by.
-  // SUM: takes the sum too, which may else be left to whoever multiplies by the weights.
-  template <bool FIRST, int LIFT, bool SUM>
+  // From products to weights, of positions `from` on; row r sees those up to last[r], and its
+  // products are times scale[r]. Returns what was summed before is to be multiplied by.
+  template <bool FIRST>
   __device__ __forceinline__ float2 weigh(float (&s)[KEYS / 2], int from, const int (&last)[2],
                                           int warp_first, const float (&scale)[2]) {
-    if (from + KEYS - 1 > warp_first) {
-      int column = from + 2 * (threadIdx.x % 4);
-#pragma unroll
-      for (int i = 0; i < KEYS / 2; i++) {
-        if (column + i / 4 * 8 + i % 2 > last[i / 2 % 2]) {
-          s[i] = -INFINITY;
-        }
-      }
-    }
+    hide(s, from, last, warp_first);
     float shrink[2];
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-      float most = s[2 * r];
-      float other = s[2 * r + 1];
-#pragma unroll
-      for (int i = 1; i < KEYS / 8; i++) {
-        most = fmaxf(most, s[4 * i + 2 * r]);
-        other = fmaxf(other, s[4 * i + 2 * r + 1]);
-      }
-      most = fmaxf(most, other);
-      most = fmaxf(most, __shfl_xor_sync(ALL, most, 1));
-      most = fmaxf(most, __shfl_xor_sync(ALL, most, 2));
+      float most = largest(s, r);
       float before = top[r];
       // Position 0 is in the first tile, and all rows see it.
       top[r] = FIRST ? most : fmaxf(before, most);
-      float base = top[r] * scale[r] - LIFT;
+      float base = top[r] * scale[r];
       shrink[r] = FIRST ? 0.0f : power_of_two((before - top[r]) * scale[r]);
       float more = 0.0f;
 #pragma unroll
@@ -117,13 +131,9 @@ struct Softmax {
         float &high = s[4 * i + 2 * r + 1];
         low = power_of_two(fmaf(low, scale[r], -base));
         high = power_of_two(fmaf(high, scale[r], -base));
-        if constexpr (SUM) {
-          more += low + high;
-        }
+        more += low + high;
       }
-      if constexpr (SUM) {
-        sum[r] = FIRST ? more : fmaf(sum[r], shrink[r], more);
-      }
+      sum[r] = FIRST ? more : fmaf(sum[r], shrink[r], more);
     }
     return make_float2(shrink[0], shrink[1]);
   }

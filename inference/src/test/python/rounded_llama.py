@@ -33,8 +33,8 @@ class Rounding:
     scale; a row of inputs has its own.
     kept: keys and values as the cache keeps them, to e4m3 with a scale of 1.
     narrow: what Hopper's prefill over such a cache rounds, to e4m3: queries by their own largest
-    number, and the weights of attention, times 256 and relative to the largest so far, of `tile`
-    positions after another.
+    number, and the weights of attention, times 256 and relative to the largest of their own, of
+    `tile` positions after another.
     bf16: what our engine keeps in memory between its operations on a card: among these are results
     of products before they are multiplied by the scales of their rows, and the weights of attention,
     relative to the largest so far, of `tile` positions after another (to halves where keys and
@@ -187,10 +187,14 @@ class Llama:
         largest = torch.full_like(scores[..., :1], -math.inf)
         total = values = 0.0
         for s, part in zip(scores.split(r.tile, -1), v.split(r.tile, 1)):
-            before, largest = largest, torch.maximum(largest, s.amax(-1, keepdim=True))
-            shrink, p = torch.exp(before - largest), torch.exp(s - largest)
+            own = s.amax(-1, keepdim=True)
+            before, largest = largest, torch.maximum(largest, own)
+            shrink = torch.exp(before - largest)
             if r.narrow:
-                p = e4m3(p * 256) / 256
+                own = own.clamp(min=-1e30)  # of a row that sees nothing of the tile
+                p = e4m3(torch.exp(s - own) * 256) / 256 * torch.exp(own - largest)
+            else:
+                p = torch.exp(s - largest)
             total = total * shrink + p.sum(-1, keepdim=True)
             if not r.narrow:
                 p = p.to(torch.half if r.kept else torch.bfloat16).float()

@@ -55,7 +55,7 @@ final class E4m3Prefill implements AutoCloseable {
     if (transpose == null || prefill == null || maps == null || !takes(layer.headDim())) {
       throw new IllegalArgumentException("this card has no kernel in e4m3 for " + layer);
     }
-    transpose.with(layer.values()).with(made.values());
+    transpose.with(layer.keys()).with(layer.values()).with(made.values());
     transpose.with(sequences.contextLength()).with(sequences.blockTable());
     transpose.with(made.sequence()).with(made.tile()).with(sequences.maxBlocks());
     transpose.with(made.begun());

@@ -25,7 +25,8 @@ import org.jspecify.annotations.Nullable;
  * @param invariant whether an answer's tokens may depend on nothing but its own sequence, to the
  *     bit; the CPU backend does it no other way
  * @param e4m3Prefill whether a card may round queries and the weights of attention to e4m3 where
- *     prompts are computed over keys and values of FP8
+ *     prompts are computed over keys and values of FP8; it does so where it has kernels for it and
+ *     results need not be invariant
  * @param warmUp whether opening returns only when the first step will be as fast as the rest
  * @param cudaGraphs whether a card that is warm is given its decode steps as graphs
  */
@@ -80,7 +81,7 @@ public record DeviceOptions(
         null,
         null,
         false,
-        false,
+        true,
         true,
         true);
   }

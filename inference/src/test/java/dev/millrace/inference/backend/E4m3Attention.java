@@ -5,7 +5,7 @@ import java.util.function.IntFunction;
 
 /**
  * Attention as a GPU computes it in e4m3, with the same roundings and all else in double: queries
- * by their own largest number, and weights, times 256, beside the largest score up to their tile of
+ * by their own largest number, and weights, times 256, beside the largest score of their tile of
  * keys.
  */
 public final class E4m3Attention {
@@ -49,18 +49,21 @@ public final class E4m3Attention {
     for (int from = 0; from < positions; from += TILE) {
       int count = Math.min(TILE, positions - from);
       double[] scores = new double[count];
-      double before = top;
+      double tileTop = Double.NEGATIVE_INFINITY;
       for (int j = 0; j < count; j++) {
         scores[j] = scale * dot(q, keys.apply(from + j));
-        top = Math.max(top, scores[j]);
+        tileTop = Math.max(tileTop, scores[j]);
       }
+      double before = top;
+      top = Math.max(top, tileTop);
       double shrink = Math.exp(before - top);
+      double share = Math.exp(tileTop - top);
       sum *= shrink;
       for (int i = 0; i < out.length; i++) {
         out[i] *= shrink;
       }
       for (int j = 0; j < count; j++) {
-        double weight = E4m3.round((float) (MOST_WEIGHT * Math.exp(scores[j] - top)));
+        double weight = share * E4m3.round((float) (MOST_WEIGHT * Math.exp(scores[j] - tileTop)));
         sum += weight;
         double[] value = values.apply(from + j);
         for (int i = 0; i < out.length; i++) {

@@ -83,7 +83,12 @@ final class ModelOptions {
   @Option(names = "--invariant", description = "As the setting engine.batch.invariant=true.")
   private boolean invariant;
 
-  @Option(names = "--prefill-e4m3", description = "As the setting engine.prefill.e4m3=true.")
+  @Option(
+      names = "--prefill-e4m3",
+      paramLabel = "BOOL",
+      defaultValue = "true",
+      arity = "1",
+      description = "engine.prefill.e4m3 (default: ${DEFAULT-VALUE}).")
   private boolean e4m3Prefill;
 
   @Option(

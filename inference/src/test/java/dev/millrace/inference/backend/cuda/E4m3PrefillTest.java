@@ -24,8 +24,9 @@ import org.junit.jupiter.api.Test;
 
 /**
  * Prefill in e4m3 where it could go wrong and {@code BackendTest} does not look: long contexts,
- * over which the matrix units' few digits would add up, weights that one key has most of, and
- * lengths at the edges of tiles. On a card that has such kernels.
+ * over which the matrix units' few digits would add up, weights that one key has most of or nearly
+ * all, scores that rise, lengths at the edges of tiles, and values that are no numbers. On a card
+ * that has such kernels.
  */
 class E4m3PrefillTest {
   private static final int D = 128;
@@ -70,6 +71,78 @@ class E4m3PrefillTest {
       prompt.values[i] = 1 + 0.3f * prompt.values[i];
     }
     check(List.of(prompt), new int[] {n - 33}, 1e-4);
+  }
+
+  /** An attention sink: what it leaves to the others is all of the result. */
+  @Test
+  void shouldLoseNothingBesideAPositionWithNearlyAllOfTheWeight() {
+    int n = 16_400;
+    for (float key : new float[] {2.56f, 2.88f}) { // shares of 0.93 and 0.98
+      check(List.of(sink(n, key)), new int[] {n - 33}, 1e-4);
+    }
+  }
+
+  /** By 2^65 over the context, or by as much the other way. */
+  @Test
+  void shouldFollowScoresThatRise() {
+    int n = 1000;
+    for (float key : new float[] {8, -8}) {
+      Prompt prompt = new Prompt(n);
+      for (int p = 0; p < n; p++) {
+        along(prompt, p, 4, p / 300 * key / 3);
+      }
+      check(List.of(prompt), new int[] {0}, PLAIN);
+    }
+  }
+
+  @Test
+  void shouldGiveAValueThatIsNoNumberToNobodyWhoDoesNotSeeIt() {
+    int n = 300;
+    int none = 200;
+    Prompt prompt = new Prompt(n);
+    prompt.values[none * KV_HEADS * D + 5] = Float.NaN;
+    float[] actual = attend(List.of(prompt), new int[] {0});
+    assertThat(numbers(actual, 0, none)).as("that do not see it").isEqualTo(none * HEADS * D);
+    assertThat(numbers(actual, none, n)).as("that do").isEqualTo((n - none) * HEADS / 2 * D);
+  }
+
+  /** Numbers among the results of positions [from, to). */
+  private static int numbers(float[] results, int from, int to) {
+    int count = 0;
+    for (int i = from * HEADS * D; i < to * HEADS * D; i++) {
+      count += Float.isNaN(results[i]) ? 0 : 1;
+    }
+    return count;
+  }
+
+  /** Queries that e4m3 holds as they are, and position 0 apart from all others. */
+  private Prompt sink(int n, float key) {
+    Prompt prompt = new Prompt(n);
+    for (int i = 0; i < prompt.queries.length; i++) {
+      prompt.queries[i] = E4m3.round(128 * prompt.queries[i]) / 128;
+    }
+    for (int i = 0; i < prompt.values.length; i++) {
+      prompt.values[i] = i < KV_HEADS * D ? 0 : 0.3f + prompt.values[i];
+    }
+    for (int i = 0; i < KV_HEADS * D; i++) {
+      prompt.keys[i] = 0;
+    }
+    for (int p = 0; p < n; p++) {
+      along(prompt, p, 3.5f, p == 0 ? key : 0);
+    }
+    return prompt;
+  }
+
+  /** A position's queries and keys along 16 of their numbers. */
+  private static void along(Prompt prompt, int p, float query, float key) {
+    for (int i = 0; i < 16; i++) {
+      for (int h = 0; h < HEADS; h++) {
+        prompt.queries[(p * HEADS + h) * D + i] = query;
+      }
+      for (int h = 0; h < KV_HEADS; h++) {
+        prompt.keys[(p * KV_HEADS + h) * D + i] = key;
+      }
+    }
   }
 
   @Test
@@ -136,8 +209,12 @@ class E4m3PrefillTest {
    * Each prompt up to from[i] first, then the rest of all of them in one step, which is compared.
    */
   private void check(List<Prompt> prompts, int[] from, double plainBound) {
-    List<Integer> layers = List.of(KV_HEADS);
-    KvCache cache = backend.fp8KvCache(layers, D, 2100, List.of(SCALE));
+    compare(attend(prompts, from), prompts, from, plainBound);
+  }
+
+  /** The results of the rest, [token][head][number]. */
+  private float[] attend(List<Prompt> prompts, int[] from) {
+    KvCache cache = backend.fp8KvCache(List.of(KV_HEADS), D, 2100, List.of(SCALE));
     fill(cache);
     List<Part> before = new ArrayList<>();
     List<Part> parts = new ArrayList<>();
@@ -158,8 +235,10 @@ class E4m3PrefillTest {
     Tensor q = rows(parts, prompts.stream().map(p -> p.queries).toList(), HEADS * D);
     Tensor out = backend.tensor(step.tokens(), HEADS * D);
     backend.attention(step, q, cache, 0, out);
-    float[] actual = out.toHost(step.tokens());
+    return out.toHost(step.tokens());
+  }
 
+  private static void compare(float[] actual, List<Prompt> prompts, int[] from, double plainBound) {
     double[] errors = new double[2];
     double norm = 0;
     int at = 0;
@@ -190,8 +269,8 @@ class E4m3PrefillTest {
         }
       }
     }
-    assertThat(errors[0] / norm).as("from what rounds alike").isLessThan(ALIKE);
     assertThat(errors[1] / norm).as("from what does not round").isLessThan(plainBound);
+    assertThat(errors[0] / norm).as("from what rounds alike").isLessThan(ALIKE);
   }
 
   private static double[] plain(double[] q, double[][] keys, double[][] values, int kv, int n) {
