@@ -321,20 +321,19 @@ __device__ __forceinline__ void pack_weights(uint32_t (&p)[KEYS / 8], const floa
   }
 }
 
-// From products to weights times 2^LIFT, beside a row's largest in the tile, which are returned. A
-// row that sees nothing of the tile has weights of 0.
+// From products to weights times 2^LIFT, beside a row's largest in the tile, times scale, which are
+// returned. A row that sees nothing of the tile has weights of 0.
 __device__ __forceinline__ float2 weigh(float (&s)[KEYS / 2], const float (&scale)[2]) {
   float tops[2];
 #pragma unroll
   for (int r = 0; r < 2; r++) {
-    tops[r] = fmaxf(largest(s, r), LEAST);
-    float base = tops[r] * scale[r] - LIFT;
+    tops[r] = fmaf(fmaxf(largest(s, r), LEAST), scale[r], -LIFT);
 #pragma unroll
     for (int i = 0; i < KEYS / 8; i++) {
       float &low = s[4 * i + 2 * r];
       float &high = s[4 * i + 2 * r + 1];
-      low = power_of_two(fmaf(low, scale[r], -base));
-      high = power_of_two(fmaf(high, scale[r], -base));
+      low = power_of_two(fmaf(low, scale[r], -tops[r]));
+      high = power_of_two(fmaf(high, scale[r], -tops[r]));
     }
   }
   return make_float2(tops[0], tops[1]);
@@ -348,28 +347,28 @@ __device__ __forceinline__ void scale_rows(float (&sums)[SUMS], float2 by) {
   }
 }
 
-// What a tile's sums, beside its largest scores, are to be multiplied by to be beside base, the score
-// that a row's sums are beside, not yet times scale. Where the tile's is far above that it takes its
-// place; before: what the sums of the tile before are to be multiplied by, which are still to be
-// added.
-__device__ __forceinline__ float2 place_beside(float (&base)[2], float2 tops,
-                                               const float (&scale)[2], float (&sums)[SUMS],
+// What a tile's sums, beside what weigh returned, are to be multiplied by to be beside base, which a
+// row's sums are. Where the tile's is far above that it takes its place; before: what the sums of the
+// tile before are to be multiplied by, which are still to be added.
+__device__ __forceinline__ float2 place_beside(float2 &base, float2 tops, float (&sums)[SUMS],
                                                float2 &before) {
-  float rise[2] = {(tops.x - base[0]) * scale[0], (tops.y - base[1]) * scale[1]};
-  if (__any_sync(ALL, fmaxf(rise[0], rise[1]) > MOST_RISE)) {
-    float top[2] = {tops.x, tops.y};
-    float shrink[2];
-#pragma unroll
-    for (int r = 0; r < 2; r++) {
-      bool up = rise[r] > MOST_RISE;
-      shrink[r] = up ? power_of_two(-rise[r]) : 1.0f;
-      base[r] = up ? top[r] : base[r];
-      rise[r] = up ? 0.0f : rise[r];
+  float2 rise = make_float2(tops.x - base.x, tops.y - base.y);
+  if (__any_sync(ALL, fmaxf(rise.x, rise.y) > MOST_RISE)) {
+    float2 shrink = make_float2(1.0f, 1.0f);
+    if (rise.x > MOST_RISE) {
+      shrink.x = power_of_two(-rise.x);
+      base.x = tops.x;
+      rise.x = 0.0f;
     }
-    scale_rows(sums, make_float2(shrink[0], shrink[1]));
-    before = make_float2(before.x * shrink[0], before.y * shrink[1]);
+    if (rise.y > MOST_RISE) {
+      shrink.y = power_of_two(-rise.y);
+      base.y = tops.y;
+      rise.y = 0.0f;
+    }
+    scale_rows(sums, shrink);
+    before = make_float2(before.x * shrink.x, before.y * shrink.y);
   }
-  return make_float2(power_of_two(rise[0]), power_of_two(rise[1]));
+  return make_float2(power_of_two(rise.x), power_of_two(rise.y));
 }
 
 // Adds a tile's sums, times what place_beside says, to those before it.
@@ -423,8 +422,7 @@ __device__ __forceinline__ void attend(Memory &memory, const Call &call, const W
   keys.next();
   // Position 0 is in the first tile, and all rows see it.
   hide(s, 0, last, warp_first);
-  float2 tops = weigh(s, scales);
-  float base[2] = {tops.x, tops.y};
+  float2 base = weigh(s, scales);
   float2 times = make_float2(1.0f, 1.0f);
   pack_weights(p, s);
   if (tiles > 1) {
@@ -446,7 +444,7 @@ __device__ __forceinline__ void attend(Memory &memory, const Call &call, const W
       arrive(&memory.keys_read[keys.at]);
     }
     hide(s, i * KEYS, last, warp_first);
-    float2 next = place_beside(base, weigh(s, scales), scales, sums, times);
+    float2 next = place_beside(base, weigh(s, scales), sums, times);
     keys.next();
     hold(s);
     // Here, for the compiler takes nothing from before a branch to behind it: else it would wait for

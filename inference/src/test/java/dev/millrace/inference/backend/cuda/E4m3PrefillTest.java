@@ -82,7 +82,10 @@ class E4m3PrefillTest {
     }
   }
 
-  /** By 2^65 over the context, or by as much the other way. */
+  /**
+   * By 2^65 over the context, or by as much the other way. Scores of 45 are less exact, because the
+   * matrix units sum with few digits, and more weights are rounded the other way.
+   */
   @Test
   void shouldFollowScoresThatRise() {
     int n = 1000;
@@ -91,7 +94,7 @@ class E4m3PrefillTest {
       for (int p = 0; p < n; p++) {
         along(prompt, p, 4, p / 300 * key / 3);
       }
-      check(List.of(prompt), new int[] {0}, PLAIN);
+      check(List.of(prompt), new int[] {0}, 5 * ALIKE, PLAIN);
     }
   }
 
@@ -209,7 +212,13 @@ class E4m3PrefillTest {
    * Each prompt up to from[i] first, then the rest of all of them in one step, which is compared.
    */
   private void check(List<Prompt> prompts, int[] from, double plainBound) {
-    compare(attend(prompts, from), prompts, from, plainBound);
+    check(prompts, from, ALIKE, plainBound);
+  }
+
+  private void check(List<Prompt> prompts, int[] from, double alikeBound, double plainBound) {
+    double[] errors = errors(attend(prompts, from), prompts, from);
+    assertThat(errors[1]).as("from what does not round").isLessThan(plainBound);
+    assertThat(errors[0]).as("from what rounds alike").isLessThan(alikeBound);
   }
 
   /** The results of the rest, [token][head][number]. */
@@ -238,7 +247,8 @@ class E4m3PrefillTest {
     return out.toHost(step.tokens());
   }
 
-  private static void compare(float[] actual, List<Prompt> prompts, int[] from, double plainBound) {
+  /** Normalised mean square errors, from what rounds alike and from what does not round. */
+  private static double[] errors(float[] actual, List<Prompt> prompts, int[] from) {
     double[] errors = new double[2];
     double norm = 0;
     int at = 0;
@@ -269,8 +279,7 @@ class E4m3PrefillTest {
         }
       }
     }
-    assertThat(errors[1] / norm).as("from what does not round").isLessThan(plainBound);
-    assertThat(errors[0] / norm).as("from what rounds alike").isLessThan(ALIKE);
+    return new double[] {errors[0] / norm, errors[1] / norm};
   }
 
   private static double[] plain(double[] q, double[][] keys, double[][] values, int kv, int n) {
