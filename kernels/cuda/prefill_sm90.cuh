@@ -103,47 +103,4 @@ __device__ __forceinline__ float largest(const float (&s)[KEYS / 2], int r) {
   return fmaxf(most, __shfl_xor_sync(ALL, most, 2));
 }
 
-// The softmax of two rows on the way, g and g + 8 of a warp's 16: a thread's share. Unlike Sums its
-// largest scores are not yet times scale.
-struct Softmax {
-  float top[2];
-  float sum[2]; // of this thread's columns alone
-
-  // From products to weights, of positions `from` on; row r sees those up to last[r], and its
-  // products are times scale[r]. Returns what was summed before is to be multiplied by.
-  template <bool FIRST>
-  __device__ __forceinline__ float2 weigh(float (&s)[KEYS / 2], int from, const int (&last)[2],
-                                          int warp_first, const float (&scale)[2]) {
-    hide(s, from, last, warp_first);
-    float shrink[2];
-#pragma unroll
-    for (int r = 0; r < 2; r++) {
-      float most = largest(s, r);
-      float before = top[r];
-      // Position 0 is in the first tile, and all rows see it.
-      top[r] = FIRST ? most : fmaxf(before, most);
-      float base = top[r] * scale[r];
-      shrink[r] = FIRST ? 0.0f : power_of_two((before - top[r]) * scale[r]);
-      float more = 0.0f;
-#pragma unroll
-      for (int i = 0; i < KEYS / 8; i++) {
-        float &low = s[4 * i + 2 * r];
-        float &high = s[4 * i + 2 * r + 1];
-        low = power_of_two(fmaf(low, scale[r], -base));
-        high = power_of_two(fmaf(high, scale[r], -base));
-        more += low + high;
-      }
-      sum[r] = FIRST ? more : fmaf(sum[r], shrink[r], more);
-    }
-    return make_float2(shrink[0], shrink[1]);
-  }
-
-  __device__ __forceinline__ float total(int row) const {
-    float all = sum[row];
-    all += __shfl_xor_sync(ALL, all, 1);
-    all += __shfl_xor_sync(ALL, all, 2);
-    return all;
-  }
-};
-
 #endif
