@@ -1,6 +1,6 @@
 // Attention over the paged cache: softmax(q * K^T / sqrt(headDim)) * V, of bf16 keys and values.
 
-#include "decode_turned.cuh"
+#include "decode.cuh"
 
 // Several query tokens of a sequence. Block (x, y): tile x of KV head y. The tile's rows are
 // (token, head of the group), its tokens ROWS / group or what is left of the sequence's query.
@@ -140,10 +140,9 @@ extern "C" __global__ void merge(const float *partial, const float *weight, bf16
       int kv_heads, int group, int q_stride, int out_stride, float scale,                         \
       int stages) {                                                                               \
     extern __shared__ __align__(16) bf16 memory[];                                                \
-    Made way = {q, out, partial, weight, q_stride, out_stride};                                   \
-    decode_in<D, bf16, TILES>(stages, memory, way, keys, values, query_start, context_length,     \
-                              block_table, item_sequence, item_from, item_to, max_blocks,         \
-                              kv_heads, group, scale, 1.0f);                                      \
+    decode_in<D, bf16, TILES>(stages, memory, q, keys, values, out, partial, weight, query_start, \
+                            context_length, block_table, item_sequence, item_from, item_to,       \
+                            max_blocks, kv_heads, group, q_stride, out_stride, scale, 1.0f);      \
   }
 
 HEAD_DIM(16)
@@ -164,15 +163,3 @@ DECODE(decode_96, 96, 1)
 DECODE(decode_96_16, 96, 2)
 DECODE(decode_128, 128, 1)
 DECODE(decode_128_16, 128, 2)
-DECODE_TURNED(turned_16, 16, bf16, 1, 1)
-DECODE_TURNED(turned_16_16, 16, bf16, 2, 1)
-DECODE_TURNED(turned_32, 32, bf16, 1, 1)
-DECODE_TURNED(turned_32_16, 32, bf16, 2, 1)
-DECODE_TURNED(turned_48, 48, bf16, 1, 1)
-DECODE_TURNED(turned_48_16, 48, bf16, 2, 1)
-DECODE_TURNED(turned_64, 64, bf16, 1, 1)
-DECODE_TURNED(turned_64_16, 64, bf16, 2, 1)
-DECODE_TURNED(turned_96, 96, bf16, 1, 1)
-DECODE_TURNED(turned_96_16, 96, bf16, 2, 1)
-DECODE_TURNED(turned_128, 128, bf16, 1, 1)
-DECODE_TURNED(turned_128_16, 128, bf16, 2, 1)

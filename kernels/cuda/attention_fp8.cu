@@ -4,7 +4,7 @@
 // float: nothing is lost but what the cache itself rounds. Queries and weights become halves, which
 // hold more digits than bf16; a query above 65504 would become infinite.
 
-#include "decode_turned.cuh"
+#include "decode.cuh"
 
 // Blocks of a decode that run at once on a multiprocessor of Hopper.
 constexpr int DECODE_BLOCKS = 4;
@@ -177,10 +177,9 @@ extern "C" __global__ void __launch_bounds__(WIDEN_THREADS)
       int kv_heads, int group, int q_stride, int out_stride, float scale, float factor,           \
       int stages) {                                                                               \
     extern __shared__ __align__(16) bf16 memory[];                                                \
-    Made way = {q, out, partial, weight, q_stride, out_stride};                                   \
-    decode_in<D, e4m3, TILES>(stages, memory, way, keys, values, query_start, context_length,     \
-                              block_table, item_sequence, item_from, item_to, max_blocks,         \
-                              kv_heads, group, scale, factor);                                    \
+    decode_in<D, e4m3, TILES>(stages, memory, q, keys, values, out, partial, weight, query_start, \
+                            context_length, block_table, item_sequence, item_from, item_to,       \
+                            max_blocks, kv_heads, group, q_stride, out_stride, scale, factor);    \
   }
 
 HEAD_DIM(16)
@@ -201,15 +200,3 @@ DECODE(decode_fp8_96, 96, 1)
 DECODE(decode_fp8_96_16, 96, 2)
 DECODE(decode_fp8_128, 128, 1)
 DECODE(decode_fp8_128_16, 128, 2)
-DECODE_TURNED(turned_fp8_16, 16, e4m3, 1, DECODE_BLOCKS)
-DECODE_TURNED(turned_fp8_16_16, 16, e4m3, 2, DECODE_BLOCKS)
-DECODE_TURNED(turned_fp8_32, 32, e4m3, 1, DECODE_BLOCKS)
-DECODE_TURNED(turned_fp8_32_16, 32, e4m3, 2, DECODE_BLOCKS)
-DECODE_TURNED(turned_fp8_48, 48, e4m3, 1, DECODE_BLOCKS)
-DECODE_TURNED(turned_fp8_48_16, 48, e4m3, 2, DECODE_BLOCKS)
-DECODE_TURNED(turned_fp8_64, 64, e4m3, 1, DECODE_BLOCKS)
-DECODE_TURNED(turned_fp8_64_16, 64, e4m3, 2, DECODE_BLOCKS)
-DECODE_TURNED(turned_fp8_96, 96, e4m3, 1, DECODE_BLOCKS)
-DECODE_TURNED(turned_fp8_96_16, 96, e4m3, 2, DECODE_BLOCKS)
-DECODE_TURNED(turned_fp8_128, 128, e4m3, 1, DECODE_BLOCKS)
-DECODE_TURNED(turned_fp8_128_16, 128, e4m3, 2, DECODE_BLOCKS)

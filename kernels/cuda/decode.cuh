@@ -206,60 +206,20 @@ struct Columns {
   }
 };
 
-// What a block of a decode is about.
-template <typename T>
-struct Share {
-  Paged<T> cache;
-  int item;
-  size_t row;  // of queries and results
-  size_t head; // the first
+// Where a decode leaves its results: those of a whole sequence in out, others in partial
+// [item][head][D] and weight [item][head], the logarithm (to base 2) of the sum.
+struct Decoded {
+  bf16 *out; // of the first head
+  float *partial; // likewise
+  float *weight; // likewise
   int heads;
-  int group;
-  bool whole; // all of its sequence
+  bool whole;
+  float factor; // of the values
 };
 
-// A decode of queries that were turned, and keys and values that were stored. Results of a whole
-// sequence go to out, others to partial [item][head][D] and weight [item][head], the logarithm (to
-// base 2) of the sum.
-struct Made {
-  const bf16 *q;
-  bf16 *out;
-  float *partial;
-  float *weight;
-  int q_stride;
-  int out_stride;
-
-  template <int D, typename T>
-  __device__ __forceinline__ const bf16 *queries(const Share<T> &share, bf16 *) const {
-    return q + share.row * q_stride + share.head * D;
-  }
-
-  // Every thread has them.
-  __device__ __forceinline__ void loaded() const {}
-
-  template <int D, typename T>
-  __device__ __forceinline__ void put(const Share<T> &share, int i, float value, float top,
-                                      float sum) const {
-    if (share.whole) {
-      store(out + share.row * out_stride + share.head * D, i, value);
-      return;
-    }
-    size_t at = static_cast<size_t>(share.item) * share.cache.kv_heads * share.group + share.head;
-    partial[at * D + i] = value;
-    if (i % D == 0) {
-      weight[at + i / D] = top + log2f(sum);
-    }
-  }
-
-  template <int D, typename T>
-  __device__ __forceinline__ void end(const Share<T> &) const {}
-};
-
-// Puts the warps' shares together, weighted by their sums, for put(number, value, top, sum): value is
-// to be had of `sum` times 2^top. memory: [warp][head][D] floats.
-template <int D, typename T, int TILES, typename Put>
-__device__ __forceinline__ void finish(Columns<D, T, TILES> &mine, float *memory, int heads,
-                                       float factor, Put put) {
+// Puts the warps' shares together, weighted by their sums. memory: [warp][head][D] floats.
+template <int D, typename T, int TILES>
+__device__ __forceinline__ void finish(Columns<D, T, TILES> &mine, float *memory, const Decoded &to) {
   constexpr int HEADS = 8 * TILES;
   constexpr bool HALF = sizeof(T) == 1;
   __shared__ float bases[DECODE_WARPS][HEADS];
@@ -287,7 +247,7 @@ __device__ __forceinline__ void finish(Columns<D, T, TILES> &mine, float *memory
     }
   }
   __syncthreads();
-  for (int i = threadIdx.x; i < heads * D; i += DECODE_WARPS * WARP) {
+  for (int i = threadIdx.x; i < to.heads * D; i += DECODE_WARPS * WARP) {
     int head = i / D;
     int column = i % D;
     float top = bases[0][head];
@@ -298,27 +258,38 @@ __device__ __forceinline__ void finish(Columns<D, T, TILES> &mine, float *memory
     float sum = 0.0f, value = 0.0f;
 #pragma unroll
     for (int w = 0; w < DECODE_WARPS; w++) {
-      float weight = exp2f(bases[w][head] - top);
-      sum += sums[w][head] * weight;
-      value += memory[(w * HEADS + head) * D + column] * weight;
+      float factor = exp2f(bases[w][head] - top);
+      sum += sums[w][head] * factor;
+      value += memory[(w * HEADS + head) * D + column] * factor;
     }
-    put(i, value * (factor / sum), top, sum);
+    value *= to.factor / sum;
+    if (to.whole) {
+      store(to.out, i, value);
+    } else {
+      to.partial[i] = value;
+      if (column == 0) {
+        to.weight[head] = top + log2f(sum);
+      }
+    }
   }
 }
 
 // One query token of a sequence over a stretch of its context. Block (x, y): item x of KV head
 // y / parts and of its group the heads from y % parts * 8 * TILES on, where parts is how many times
 // so many heads are in a group. Each warp takes every fourth block of the stretch through a pipeline
-// of its own.
+// of its own. An item that is all of its sequence goes to out, others to partial and weight, for
+// merge.
 //
-// memory: [warp][stage][keys, values][16][STRIDE] of T. way: where queries come from and results go.
-// scale is that of products, factor that of values.
-template <int D, int STAGES, typename T, int TILES, typename Way>
-__device__ __forceinline__ void decode(bf16 *memory, const Way &way, const T *keys, const T *values,
+// memory: [warp][stage][keys, values][16][STRIDE] of T. scale is that of products, factor that of
+// values.
+template <int D, int STAGES, typename T, int TILES>
+__device__ __forceinline__ void decode(bf16 *memory, const bf16 *q, const T *keys, const T *values,
+                                       bf16 *out, float *partial, float *weight,
                                        const int *query_start, const int *context_length,
                                        const int *block_table, const int *item_sequence,
                                        const int *item_from, const int *item_to, int max_blocks,
-                                       int kv_heads, int group, float scale, float factor) {
+                                       int kv_heads, int group, int q_stride, int out_stride,
+                                       float scale, float factor) {
   constexpr int TILE = BLOCK_TOKENS * STRIDE<D, T>;
   constexpr int HEADS = 8 * TILES;
   admit_next();
@@ -332,21 +303,15 @@ __device__ __forceinline__ void decode(bf16 *memory, const Way &way, const T *ke
   }
   int parts = (group + HEADS - 1) / HEADS;
   int first_head = blockIdx.y % parts * HEADS;
-  int context = context_length[sequence];
+  int heads_here = min(HEADS, group - first_head);
   Paged<T> cache = {keys, values, block_table + static_cast<size_t>(sequence) * max_blocks,
                     kv_heads, static_cast<int>(blockIdx.y) / parts};
-  Share<T> share = {cache,
-                    item,
-                    static_cast<size_t>(query_start[sequence]),
-                    static_cast<size_t>(cache.kv_head) * group + first_head,
-                    min(HEADS, group - first_head),
-                    group,
-                    from == 0 && to == context};
+  size_t head = static_cast<size_t>(cache.kv_head) * group + first_head;
+  size_t query = query_start[sequence];
 
   int warp = threadIdx.x / WARP;
   int lane = threadIdx.x % WARP;
-  T *first = reinterpret_cast<T *>(memory);
-  T *stages = first + warp * STAGES * 2 * TILE;
+  T *stages = reinterpret_cast<T *>(memory) + warp * STAGES * 2 * TILE;
   constexpr int STEP = DECODE_WARPS * BLOCK_TOKENS;
   int next = from + warp * BLOCK_TOKENS;
   // A block's number is asked for one fetch ahead: nothing waits for it.
@@ -360,30 +325,22 @@ __device__ __forceinline__ void decode(bf16 *memory, const Way &way, const T *ke
     next += STEP;
     block = next < to ? cache.blocks[next / BLOCK_TOKENS] : 0;
   };
-  auto begin = [&] {
-#pragma unroll
-    for (int i = 0; i < STAGES - 1; i++) {
-      fetch(i);
-    }
-  };
-  // The kernel before makes the query, and the last position is stored by it or by this block. What
-  // lies in blocks before that position's has been there since earlier steps, which have ended: a
-  // step begins with a copy.
-  int made = (context - 1) / BLOCK_TOKENS * BLOCK_TOKENS;
+  // The kernel before makes the query, and stores the last position. What lies in blocks before that
+  // position's has been there since earlier steps, which have ended: a step begins with a copy.
+  int made = (context_length[sequence] - 1) / BLOCK_TOKENS * BLOCK_TOKENS;
   bool early = next + (STAGES - 2) * STEP < made;
-  if (early) {
-    begin();
-  }
-  await_previous();
-  // The first warp's last stage is the last that anything is brought to: there is room in it.
-  const bf16 *queries =
-      way.template queries<D>(share, reinterpret_cast<bf16 *>(first + (STAGES - 1) * 2 * TILE));
   if (!early) {
-    begin();
+    await_previous();
+  }
+#pragma unroll
+  for (int i = 0; i < STAGES - 1; i++) {
+    fetch(i);
+  }
+  if (early) {
+    await_previous();
   }
   Columns<D, T, TILES> mine;
-  mine.begin(queries, share.heads);
-  way.loaded();
+  mine.begin(q + query * q_stride + head * D, heads_here);
   int stage = 0;
   for (int at = from + warp * BLOCK_TOKENS; at < to; at += STEP) {
     fetch((stage + STAGES - 1) % STAGES);
@@ -400,19 +357,19 @@ __device__ __forceinline__ void decode(bf16 *memory, const Way &way, const T *ke
   }
   await_copies<0>();
 
-  finish<D>(mine, reinterpret_cast<float *>(memory), share.heads, factor,
-            [&](int i, float value, float top, float sum) {
-              way.template put<D>(share, i, value, top, sum);
-            });
-  way.template end<D>(share);
+  size_t at = static_cast<size_t>(item) * kv_heads * group + head;
+  bool whole = from == 0 && to == context_length[sequence];
+  finish<D, T, TILES>(mine, reinterpret_cast<float *>(memory),
+                      {out + query * out_stride + head * D, partial + at * D, weight + at,
+                       heads_here, whole, factor});
 }
 
 // With a pipeline of so many stages, 2 or 3: what the chip has memory for.
-template <int D, typename T, int TILES, typename Way, typename... A>
-__device__ __forceinline__ void decode_in(int stages, bf16 *memory, const Way &way, A... arguments) {
+template <int D, typename T, int TILES, typename... A>
+__device__ __forceinline__ void decode_in(int stages, A... arguments) {
   if (stages == 2) {
-    decode<D, 2, T, TILES>(memory, way, arguments...);
+    decode<D, 2, T, TILES>(arguments...);
   } else {
-    decode<D, 3, T, TILES>(memory, way, arguments...);
+    decode<D, 3, T, TILES>(arguments...);
   }
 }

@@ -3,8 +3,8 @@
 // A layer's keys, and likewise its values, lie as [block][kvHead][16 tokens][headDim]: what one head
 // keeps of a block is contiguous.
 
+#include "fp8.cuh"
 #include "overlap.cuh"
-#include "turn.cuh"
 
 constexpr int BLOCK_TOKENS = 16;
 
@@ -24,6 +24,36 @@ extern "C" __global__ void rope_angles(const int *positions, const double *frequ
   sincosf(static_cast<float>(angle - turn * rint(angle / turn)), &s, &c);
   cos[i] = static_cast<float>(c * scale);
   sin[i] = static_cast<float>(s * scale);
+}
+
+__device__ __forceinline__ void keep8(bf16 *p, float (&v)[VECTOR], float) { store8(p, v); }
+
+__device__ __forceinline__ void keep8(e4m3 *p, float (&v)[VECTOR], float inverse) {
+#pragma unroll
+  for (int i = 0; i < VECTOR; i++) {
+    v[i] *= inverse;
+  }
+  store8(p, v);
+}
+
+// Turns eight pairs of a head, (j..j+7) and (half+j..half+j+7), times `factor`. T: bf16, or e4m3,
+// whose numbers are multiplied by `inverse` too.
+template <typename T>
+__device__ __forceinline__ void turn(const bf16 *head, const float *cos, const float *sin, int half,
+                                     int j, T *out, float factor, float inverse) {
+  float low[VECTOR], high[VECTOR], c[VECTOR], s[VECTOR];
+  load8(head + j, low);
+  load8(head + half + j, high);
+  load8(cos + j, c);
+  load8(sin + j, s);
+#pragma unroll
+  for (int i = 0; i < VECTOR; i++) {
+    float x = low[i] * factor, y = high[i] * factor;
+    low[i] = x * c[i] - y * s[i];
+    high[i] = y * c[i] + x * s[i];
+  }
+  keep8(out + j, low, inverse);
+  keep8(out + half + j, high, inverse);
 }
 
 // One block a token. q: turned in place; k turned and v as it is: to the token's slot. A slot of -1
@@ -68,7 +98,17 @@ __device__ __forceinline__ void store_turned(bf16 *q, const bf16 *k, const bf16 
     if (unit < q_units + k_units) {
       turn(k + head * head_dim, c, s, half, j, keys + to, factor, key_inverse);
     } else {
-      carry(v + head * head_dim, half, j, values + to, factor, value_inverse);
+      const bf16 *from = v + head * head_dim;
+      float low[VECTOR], high[VECTOR];
+      load8(from + j, low);
+      load8(from + half + j, high);
+#pragma unroll
+      for (int i = 0; i < VECTOR; i++) {
+        low[i] *= factor;
+        high[i] *= factor;
+      }
+      keep8(values + to + j, low, value_inverse);
+      keep8(values + to + half + j, high, value_inverse);
     }
   }
 }

@@ -12,9 +12,9 @@ flags=(-O2 -fno-strict-aliasing -std=c++17 -w -fPIC -I"$here" -I"$work")
 
 cp "$kernels"/*.cuh "$kernels"/*.cu "$work"
 cp "$here"/*.cuh "$work"
-sed -i 's/extern __shared__ __align__(16) bf16 memory\[\];/bf16 *memory = reinterpret_cast<bf16 *>(dynamic_shared);/' "$work"/*.cu*
 for file in "$work"/*.cu; do
   name="$(basename "$file" .cu)"
+  sed -i 's/extern __shared__ __align__(16) bf16 memory\[\];/bf16 *memory = reinterpret_cast<bf16 *>(dynamic_shared);/' "$file"
   {
     # Headers outside, the rest in a namespace: files name their constants alike.
     echo '#include "emulator.h"'

@@ -119,12 +119,6 @@ inline T atomicAdd(T *p, T v) {
   *p = before + v;
   return before;
 }
-inline unsigned atomicInc(unsigned *p, unsigned most) {
-  unsigned before = *p;
-  *p = before >= most ? 0 : before + 1;
-  return before;
-}
-inline void __threadfence() {}
 
 // A block's dynamic shared memory.
 extern char *dynamic_shared;

@@ -21,7 +21,7 @@ public final class AttentionKernels implements AutoCloseable {
   public static final int TILE_ROWS = 128;
 
   /** Query heads of one block of a decode, of few heads that share a KV head and of many. */
-  static final int FEW_HEADS = 8;
+  private static final int FEW_HEADS = 8;
 
   public static final int MANY_HEADS = 16;
 
@@ -53,7 +53,6 @@ public final class AttentionKernels implements AutoCloseable {
   private final KernelModule attentionFp8 = KernelModule.load("attention_fp8");
   private final HopperPrefill hopper = new HopperPrefill();
   private final E4m3Prefill e4m3;
-  private final TurnedDecode turned = new TurnedDecode(attention, attentionFp8);
   private final KernelModule.Kernel angles = rope.overlapping("rope_angles");
   private final KernelModule.Kernel ropeStore = rope.overlapping("rope_store");
   private final KernelModule.Kernel ropeStoreFp8 = rope.overlapping("rope_store_fp8");
@@ -339,63 +338,12 @@ public final class AttentionKernels implements AutoCloseable {
     kernel.with(partials.values).with(partials.weights);
     sequences(kernel, sequences).with(items.sequence).with(items.from).with(items.to);
     shape(kernel, sequences, layer, q, out);
-    int parts = layer.kvHeads * decodeParts(layer.group());
-    DecodeLaunch launch = decodeLaunch(layer, items.count, parts);
-    kernel.with(launch.stages);
-    kernel.launch(items.count, parts, launch.threads(), launch.sharedBytes, stream);
-  }
-
-  /** How the blocks of a decode are launched. */
-  record DecodeLaunch(int stages, int sharedBytes) {
-    int threads() {
-      return DECODE_WARPS * WARP;
-    }
-  }
-
-  private DecodeLaunch decodeLaunch(Layer layer, int items, int parts) {
     int stages = decodeStages(layer.headDim, layer.bytes(), sharedBytes);
+    int parts = layer.kvHeads * decodeParts(layer.group());
     int least = decodeShared(layer.headDim, layer.bytes(), stages);
-    int blocks = Math.multiplyExact(items, parts);
-    return new DecodeLaunch(stages, spread(least, blocks, multiprocessors, sharedBytes));
-  }
-
-  /**
-   * What {@link #turnAndDecode} begins with: rows of tokens as a product left them, the arguments
-   * of {@link #ropeAndStore}.
-   */
-  public record Unturned(Rows q, Rows k, long v, long factors, long cos, long sin, long slots) {}
-
-  /**
-   * Where rounded rows go, each of which several blocks make.
-   *
-   * @param counts int [rows], zeros before and after a launch; unused where the scale is fixed
-   */
-  public record RoundedByLast(Fp8Kernels.Rounded rows, long counts) {}
-
-  /** Whether {@link #turnAndDecode} takes such a layer. */
-  public static boolean turnsInDecode(Layer layer) {
-    return layer.group() <= MANY_HEADS;
-  }
-
-  /**
-   * As {@link #ropeAndStore}, then {@link #decode}, then {@link Fp8Kernels#round}, to the same
-   * bits, of a step in which each sequence has one query token and one item. Queries stay as they
-   * are; what comes of a token without a slot may be anything.
-   *
-   * @param out room for the results as bfloat16; unused where they are rounded by a fixed scale
-   * @param rounded where the results go; null: nowhere but to {@code out}
-   * @param layer one that {@link #turnsInDecode}
-   */
-  public void turnAndDecode(
-      Unturned from,
-      Rows out,
-      @Nullable RoundedByLast rounded,
-      Layer layer,
-      Sequences sequences,
-      Items items,
-      Stream stream) {
-    DecodeLaunch launch = decodeLaunch(layer, items.count, layer.kvHeads);
-    turned.launch(from, out, rounded, layer, sequences, items, launch, stream);
+    int shared =
+        spread(least, Math.multiplyExact(items.count, parts), multiprocessors, sharedBytes);
+    kernel.with(stages).launch(items.count, parts, DECODE_WARPS * WARP, shared, stream);
   }
 
   /** Puts the items of sequences together. */

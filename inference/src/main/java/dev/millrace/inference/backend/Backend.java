@@ -86,8 +86,8 @@ public interface Backend extends AutoCloseable {
    * @param room where the result would go otherwise
    * @param readers all layers that read it
    * @return an argument for {@code out} of {@link #rmsNorm}, {@link #addRmsNorm}, {@link
-   *     #attention}, {@link #ropeAndAttend} or {@link #gateUp}, and then for {@code x} of {@link
-   *     #linear}, {@link #qkv} or {@link #gateUp}; nothing else
+   *     #attention} or {@link #gateUp}, and then for {@code x} of {@link #linear}, {@link #qkv} or
+   *     {@link #gateUp}; nothing else
    */
   default Tensor inputOf(Tensor room, Weight... readers) {
     return room;
@@ -155,23 +155,6 @@ public interface Backend extends AutoCloseable {
   default void addRmsNorm(Tensor x, Tensor y, int rows, Tensor weight, float epsilon, Tensor out) {
     add(x, y, rows);
     rmsNorm(x, rows, weight, epsilon, out);
-  }
-
-  /**
-   * {@link #ropeAndStore}, then {@link #attention} of its queries. Queries, keys and values may be
-   * anything afterwards.
-   */
-  default void ropeAndAttend(
-      Step step,
-      Rotary rotary,
-      Tensor q,
-      Tensor k,
-      Tensor v,
-      KvCache cache,
-      int layer,
-      Tensor out) {
-    ropeAndStore(step, rotary, q, k, v, cache, layer);
-    attention(step, q, cache, layer, out);
   }
 
   /** The three projections of attention, over one input. */

@@ -128,8 +128,9 @@ final class LlamaModel implements Model {
     norm(step, w, heads.norm(), normed);
     backend.qkv(
         normed, rows, heads.q().into(qkv.q()), heads.k().into(qkv.k()), heads.v().into(qkv.v()));
+    backend.ropeAndStore(step, rotary, qkv.q(), qkv.k(), qkv.v(), cache, layer);
     Tensor attended = backend.inputOf(w.attended, o);
-    backend.ropeAndAttend(step, rotary, qkv.q(), qkv.k(), qkv.v(), cache, layer, attended);
+    backend.attention(step, qkv.q(), cache, layer, attended);
     backend.linear(attended, rows, o, heads.o().bias(), w.delta);
     w.deltaPending = true;
   }

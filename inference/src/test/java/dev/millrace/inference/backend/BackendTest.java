@@ -525,29 +525,6 @@ public abstract class BackendTest {
     assertThat(c.outputs(qkv, 37, 130, 2, n - 169)).as("seed %d", SEED).isEqualTo(whole);
   }
 
-  /** Steps of one token a sequence too, which a GPU may take in one go. */
-  @ParameterizedTest
-  @CsvSource({
-    "4,4,16,false",
-    "6,2,64,false",
-    "16,1,128,false",
-    "4,1,48,true",
-    "8,1,96,true",
-    "5,5,32,true",
-    "16,8,128,true"
-  })
-  void shouldTurnStoreAndAttend(int heads, int kvHeads, int headDim, boolean fp8) {
-    AttentionCase c = attentionCase(heads, kvHeads, headDim, fp8);
-    c.fillCacheWithNaN();
-    c.inOneGo = true;
-    c.run(
-        List.of(
-            new int[] {1, 1, 1, 14},
-            new int[] {14, 1, 1, 1},
-            new int[] {62, 1, 1, 1},
-            new int[] {127, 1, 1, 20}));
-  }
-
   /** Skips the test where it is to have an FP8 cache and the backend has none. */
   private AttentionCase attentionCase(int heads, int kvHeads, int headDim, boolean fp8) {
     assumeTrue(!fp8 || hasFp8Cache(), "this backend has no such cache");
@@ -578,7 +555,6 @@ public abstract class BackendTest {
     private final KvCache cache;
     private final @Nullable KvScale fp8;
     private final int layer = 1;
-    private boolean inOneGo;
 
     AttentionCase(int heads, int kvHeads, int headDim) {
       this(heads, kvHeads, headDim, null);
@@ -670,15 +646,16 @@ public abstract class BackendTest {
       Step step = begin(parts);
       int rows = step.tokens();
       Tensor q = rows(parts, which, qkv, 0, heads * d);
-      Tensor k = rows(parts, which, qkv, 1, kvHeads * d);
-      Tensor v = rows(parts, which, qkv, 2, kvHeads * d);
       Tensor out = backend.tensor(rows, heads * d);
-      if (inOneGo) {
-        backend.ropeAndAttend(step, rotary, q, k, v, cache, layer, out);
-      } else {
-        backend.ropeAndStore(step, rotary, q, k, v, cache, layer);
-        backend.attention(step, q, cache, layer, out);
-      }
+      backend.ropeAndStore(
+          step,
+          rotary,
+          q,
+          rows(parts, which, qkv, 1, kvHeads * d),
+          rows(parts, which, qkv, 2, kvHeads * d),
+          cache,
+          layer);
+      backend.attention(step, q, cache, layer, out);
       return out.toHost(rows);
     }
 

@@ -36,7 +36,6 @@ final class CudaAttention implements AutoCloseable {
   private final Scratch partialValues;
   private final Scratch partialWeights;
   private final Scratch prepared;
-  private final Counts counts;
 
   /**
    * @param fp8 inputs of layers that read what attention makes
@@ -58,14 +57,12 @@ final class CudaAttention implements AutoCloseable {
     this.partialValues = new Scratch(memory, "parts of attention");
     this.partialWeights = new Scratch(memory, "weights of parts of attention");
     this.prepared = new Scratch(memory, "keys and values made ready for prefill");
-    this.counts = new Counts(memory, "counts of what is attended of each row");
   }
 
   /** Takes what steps of so many tokens and sequences need on the way, so that none does later. */
   void reserve(int tokens, int sequences, int heads, int headDim) {
     cos.of((long) tokens * headDim / 2 * Float.BYTES);
     sin.of((long) tokens * headDim / 2 * Float.BYTES);
-    counts.of(sequences);
     partials(AttentionPlan.mostItems(sequences, multiprocessors), heads, headDim);
   }
 
@@ -102,68 +99,23 @@ final class CudaAttention implements AutoCloseable {
   /** See {@link Backend#ropeAndStore}. */
   void ropeAndStore(
       CudaStep s, Rotary rotary, Tensor q, Tensor k, Tensor v, CudaKvCache kv, int layer) {
-    AttentionKernels.Unturned from = unturned(s, rotary, q, k, v);
-    kernels.ropeAndStore(
-        from.q(),
-        from.k(),
-        from.v(),
-        from.factors(),
-        from.cos(),
-        from.sin(),
-        from.slots(),
-        kv.layer(layer, q.columns() / kv.headDim()),
-        s.tokens(),
-        stream);
-  }
-
-  private AttentionKernels.Unturned unturned(
-      CudaStep s, Rotary rotary, Tensor q, Tensor k, Tensor v) {
     // Before frequencies are copied, which would have the result made whole.
     long factors = fp8.take(s.tokens(), (CudaTensor) q, (CudaTensor) k, (CudaTensor) v);
     Angles angles = angles(s, rotary);
     if (operands.halves(k).stride() != operands.halves(v).stride()) {
       throw new IllegalArgumentException("keys and values have rows of different strides");
     }
-    return new AttentionKernels.Unturned(
+    kernels.ropeAndStore(
         operands.halves(q).asRows(),
         operands.halves(k).asRows(),
         operands.halves(v).address(),
         factors,
         angles.cos,
         angles.sin,
-        s.arrays.slots());
-  }
-
-  /**
-   * See {@link Backend#ropeAndAttend}. One kernel does it where it has a block for all of a KV head
-   * of a sequence: the block that makes the last key is the one that reads it.
-   */
-  void ropeAndAttend(
-      CudaStep s,
-      Rotary rotary,
-      Tensor q,
-      Tensor k,
-      Tensor v,
-      CudaKvCache kv,
-      int layer,
-      Tensor out) {
-    AttentionKernels.Layer l = kv.layer(layer, q.columns() / kv.headDim());
-    CudaStep.Attention a = planned(s, kv, l);
-    if (!a.whole() || !AttentionKernels.turnsInDecode(l)) {
-      ropeAndStore(s, rotary, q, k, v, kv, layer);
-      attention(s, q, kv, layer, out);
-      return;
-    }
-    // First, for the scales of the product before lie where those of the results go.
-    AttentionKernels.Unturned from = unturned(s, rotary, q, k, v);
-    CudaInput input = out instanceof CudaInput i ? i : null;
-    AttentionKernels.RoundedByLast rounded =
-        input == null
-            ? null
-            : new AttentionKernels.RoundedByLast(
-                fp8.begin(input, s.tokens()), counts.of(s.tokens()));
-    Rows results = operands.halves(input == null ? out : input.room()).asRows();
-    kernels.turnAndDecode(from, results, rounded, l, s.arrays.sequences(), a.items(), stream);
+        s.arrays.slots(),
+        kv.layer(layer, q.columns() / kv.headDim()),
+        s.tokens(),
+        stream);
   }
 
   /** Float [tokens][pairs] each, on the device. */
@@ -199,29 +151,24 @@ final class CudaAttention implements AutoCloseable {
     return address;
   }
 
-  /** A step's work over layers like this one; made and sent once a step. */
-  private CudaStep.Attention planned(CudaStep s, CudaKvCache kv, AttentionKernels.Layer l) {
-    int group = l.heads() / l.kvHeads();
-    return s.arrays
-        .attention()
-        .computeIfAbsent(
-            l.kvHeads(),
-            n -> {
-              plan.plan(s.batch(), group, n, decodeBlocks(kv));
-              BeforePrefill before = l.fp8() == null ? null : before(kv.headDim());
-              if (before != null) {
-                before.plan(s.batch(), plan, group, before.unitBytes(kv, n));
-              }
-              return CudaStep.Attention.send(
-                  plan, before == null ? null : before.send(s.buffer(), prepared), s.buffer());
-            });
-  }
-
   /** See {@link Backend#attention}. */
   void attention(CudaStep s, Tensor q, CudaKvCache kv, int layer, Tensor out) {
     int heads = q.columns() / kv.headDim();
     AttentionKernels.Layer l = kv.layer(layer, heads);
-    CudaStep.Attention a = planned(s, kv, l);
+    CudaStep.Attention a =
+        s.arrays
+            .attention()
+            .computeIfAbsent(
+                l.kvHeads(),
+                n -> {
+                  plan.plan(s.batch(), heads / n, n, decodeBlocks(kv));
+                  BeforePrefill before = l.fp8() == null ? null : before(kv.headDim());
+                  if (before != null) {
+                    before.plan(s.batch(), plan, heads / n, before.unitBytes(kv, n));
+                  }
+                  return CudaStep.Attention.send(
+                      plan, before == null ? null : before.send(s.buffer(), prepared), s.buffer());
+                });
     Rows queries = operands.halves(q).asRows();
     Rows results = operands.halves(out instanceof CudaInput input ? input.room() : out).asRows();
     if (a.tiles().count() > 0) {

@@ -428,12 +428,6 @@ public final class CudaBackend implements Backend {
   }
 
   @Override
-  public void ropeAndAttend(
-      Step step, Rotary by, Tensor q, Tensor k, Tensor v, KvCache cache, int layer, Tensor out) {
-    attention.ropeAndAttend((CudaStep) step, by, q, k, v, (CudaKvCache) cache, layer, out);
-  }
-
-  @Override
   public void siluMul(Tensor gate, Tensor up, int rows, Tensor out) {
     rowWise.siluMul(gate, up, rows, out);
   }

@@ -49,11 +49,6 @@ final class CudaStep implements Step {
       AttentionKernels.@Nullable Prepared prepared,
       AttentionKernels.Items items,
       AttentionKernels.Merges merges) {
-    /** Whether every sequence has one query token, and one item. */
-    boolean whole() {
-      return tiles.count() == 0 && prepared == null && merges.count() == 0 && items.count() > 0;
-    }
-
     static Attention send(
         AttentionPlan plan, AttentionKernels.@Nullable Prepared prepared, StepBuffer buffer) {
       Attention sent =
