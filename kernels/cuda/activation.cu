@@ -93,21 +93,3 @@ extern "C" __global__ void gather_rows(const bf16 *x, const int *from, bf16 *out
         [=](int i) { o[i] = a[i]; });
   }
 }
-
-// out[t] = table[token], where the token is tokens[t] or, if token_from[t] is not negative, what the
-// step before drew in that row. Where it drew nothing the row is any row.
-extern "C" __global__ void embed(const int *tokens, const int *token_from, const int *sampled,
-                                 const bf16 *table, bf16 *out, int rows, int width, int aligned) {
-  admit_next();
-  await_previous();
-  for (int row = blockIdx.y; row < rows; row += gridDim.y) {
-    int from = token_from[row];
-    int token = from < 0 ? tokens[row] : max(0, sampled[from]);
-    const bf16 *a = table + static_cast<size_t>(token) * width;
-    bf16 *o = out + static_cast<size_t>(row) * width;
-    columns(
-        width, aligned,
-        [=](int i) { *reinterpret_cast<uint4 *>(o + i) = *reinterpret_cast<const uint4 *>(a + i); },
-        [=](int i) { o[i] = a[i]; });
-  }
-}

@@ -3,8 +3,8 @@
 //
 // Every kernel that is launched so calls await_previous before it reads or writes what kernels
 // before it write or read, and so waits for all of them: each has waited for its own before it ends.
-// Earlier than that it may read what was written before the last copy of the step, or the last kernel
-// that is not launched so: weights, and keys and values of earlier steps.
+// Earlier than that it may read what was written before the last copy of the step, the beginning of
+// its graph, or the last kernel that is not launched so: weights, and keys and values of earlier steps.
 #pragma once
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900

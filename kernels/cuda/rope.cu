@@ -8,24 +8,6 @@
 
 constexpr int BLOCK_TOKENS = 16;
 
-// cos, sin: [tokens][pairs] of position * frequency, times scale. The angle is taken and reduced to
-// within half a turn in double, so that positions of millions keep their precision.
-extern "C" __global__ void rope_angles(const int *positions, const double *frequencies, float *cos,
-                                       float *sin, int tokens, int pairs, double scale) {
-  admit_next();
-  await_previous();
-  int i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i >= tokens * pairs) {
-    return;
-  }
-  const double turn = 6.283185307179586476925;
-  double angle = positions[i / pairs] * frequencies[i % pairs];
-  float s, c;
-  sincosf(static_cast<float>(angle - turn * rint(angle / turn)), &s, &c);
-  cos[i] = static_cast<float>(c * scale);
-  sin[i] = static_cast<float>(s * scale);
-}
-
 __device__ __forceinline__ void keep8(bf16 *p, float (&v)[VECTOR], float) { store8(p, v); }
 
 __device__ __forceinline__ void keep8(e4m3 *p, float (&v)[VECTOR], float inverse) {

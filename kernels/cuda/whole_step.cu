@@ -16,6 +16,7 @@
 //
 // The blocks must all run at once (a cooperative launch), one on each multiprocessor.
 
+#include "overlap.cuh"
 #include "step_attention.cuh"
 #include "step_products.cuh"
 #include "step_rows.cuh"
@@ -224,6 +225,7 @@ __device__ __forceinline__ void put_away(const Step &s, const Block &b) {
 
 template <typename W, typename K, int D>
 __device__ __forceinline__ void whole_step(char *memory, const Step &s) {
+  admit_next(); // drawing is set up meanwhile
   Block b;
   char *next = memory;
   auto part = [&](int bytes) {

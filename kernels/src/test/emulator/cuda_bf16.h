@@ -48,6 +48,11 @@ inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return
 inline uint2 make_uint2(uint32_t x, uint32_t y) { return {x, y}; }
 inline float2 make_float2(float x, float y) { return {x, y}; }
 
+template <typename T>
+inline T __ldcv(const T *p) {
+  return *p;
+}
+
 template <typename To, typename From>
 inline To bits_as(From from) {
   static_assert(sizeof(To) == sizeof(From), "as many bits");

@@ -17,7 +17,6 @@ public final class ActivationKernels implements AutoCloseable {
   private final KernelModule.Kernel add = module.overlapping("add");
   private final KernelModule.Kernel addBias = module.overlapping("add_bias");
   private final KernelModule.Kernel gather = module.overlapping("gather_rows");
-  private final KernelModule.Kernel embed = module.overlapping("embed");
 
   /** out = silu(gate) · up, computed in float; out may be gate or up. */
   public void siluMul(Rows gate, Rows up, Rows out, int rows, int width, Stream stream) {
@@ -67,31 +66,7 @@ public final class ActivationKernels implements AutoCloseable {
     launch(gather, rows, width, stream);
   }
 
-  /**
-   * out[t] = table[token], which is tokens[t], or sampled[tokenFrom[t]] where tokenFrom[t] is not
-   * -1.
-   *
-   * @param tokens int [rows], each a row of the table
-   * @param tokenFrom int [rows]
-   * @param sampled int, what the step before drew; read only where tokenFrom says so
-   * @param table bfloat16 [any][width], contiguous
-   * @param out bfloat16 [rows][width]
-   */
-  public void embed(
-      long tokens,
-      long tokenFrom,
-      long sampled,
-      long table,
-      long out,
-      int rows,
-      int width,
-      Stream stream) {
-    embed.with(tokens).with(tokenFrom).with(sampled).with(table).with(out).with(rows).with(width);
-    embed.with(aligned(table, out, width));
-    launch(embed, rows, width, stream);
-  }
-
-  private static int aligned(long a, long b, int width) {
+  static int aligned(long a, long b, int width) {
     return new Rows(a, width).aligned(width) && new Rows(b, width).aligned(width) ? 1 : 0;
   }
 

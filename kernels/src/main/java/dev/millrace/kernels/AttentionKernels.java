@@ -45,7 +45,6 @@ public final class AttentionKernels implements AutoCloseable {
 
   private static final int EIGHT = 8;
   private static final int WIDEN_THREADS = 256;
-  private static final int ANGLE_THREADS = 256;
   private static final int STORE_THREADS = 256;
 
   private final KernelModule rope = KernelModule.load("rope");
@@ -53,7 +52,6 @@ public final class AttentionKernels implements AutoCloseable {
   private final KernelModule attentionFp8 = KernelModule.load("attention_fp8");
   private final HopperPrefill hopper = new HopperPrefill();
   private final E4m3Prefill e4m3;
-  private final KernelModule.Kernel angles = rope.overlapping("rope_angles");
   private final KernelModule.Kernel ropeStore = rope.overlapping("rope_store");
   private final KernelModule.Kernel ropeStoreFp8 = rope.overlapping("rope_store_fp8");
   private final KernelModule.Kernel widen = attentionFp8.overlapping("widen_blocks");
@@ -210,30 +208,6 @@ public final class AttentionKernels implements AutoCloseable {
       decodeFp8.put(headDim, attentionFp8.overlapping("decode_fp8_" + headDim));
       decodeFp8Many.put(headDim, attentionFp8.overlapping("decode_fp8_" + headDim + "_16"));
     }
-  }
-
-  /**
-   * Cosines and sines of positions.
-   *
-   * @param positions int [tokens]
-   * @param frequencies double [pairs]
-   * @param cos float [tokens][pairs]
-   * @param sin likewise
-   */
-  public void angles(
-      long positions,
-      long frequencies,
-      long cos,
-      long sin,
-      int tokens,
-      int pairs,
-      double scale,
-      Stream stream) {
-    angles.with(positions).with(frequencies).with(cos).with(sin).with(tokens).with(pairs);
-    angles
-        .with(scale)
-        .launch(
-            Math.ceilDiv(Math.multiplyExact(tokens, pairs), ANGLE_THREADS), ANGLE_THREADS, stream);
   }
 
   /**

@@ -25,6 +25,7 @@ class FatbinTest {
       strings = {
         "norm",
         "activation",
+        "begin",
         "rope",
         "attention",
         "attention_fp8",

@@ -5,6 +5,7 @@ import dev.millrace.inference.backend.Rotary;
 import dev.millrace.inference.backend.Tensor;
 import dev.millrace.inference.checkpoint.ModelConfig;
 import dev.millrace.kernels.AttentionKernels;
+import dev.millrace.kernels.BeginKernels;
 import dev.millrace.kernels.Device;
 import dev.millrace.kernels.Rows;
 import dev.millrace.kernels.Stream;
@@ -21,6 +22,7 @@ import org.jspecify.annotations.Nullable;
  */
 final class CudaAttention implements AutoCloseable {
   private final AttentionKernels kernels;
+  private final BeginKernels beginnings;
   private final int multiprocessors;
   private final GpuMemory memory;
   private final Stream stream;
@@ -38,12 +40,19 @@ final class CudaAttention implements AutoCloseable {
   private final Scratch prepared;
 
   /**
+   * @param beginnings of whoever owns this
    * @param fp8 inputs of layers that read what attention makes
    * @param options whether a token's result may depend on its own sequence alone, and whether
    *     prompts may be multiplied in e4m3
    */
   CudaAttention(
-      Device device, GpuMemory memory, Stream stream, CudaFp8 fp8, CudaBackend.Options options) {
+      Device device,
+      GpuMemory memory,
+      BeginKernels beginnings,
+      Stream stream,
+      CudaFp8 fp8,
+      CudaBackend.Options options) {
+    this.beginnings = beginnings;
     this.kernels = new AttentionKernels(device.sharedBytes(), device.multiprocessors());
     this.multiprocessors = device.multiprocessors();
     this.memory = memory;
@@ -101,7 +110,7 @@ final class CudaAttention implements AutoCloseable {
       CudaStep s, Rotary rotary, Tensor q, Tensor k, Tensor v, CudaKvCache kv, int layer) {
     // Before frequencies are copied, which would have the result made whole.
     long factors = fp8.take(s.tokens(), (CudaTensor) q, (CudaTensor) k, (CudaTensor) v);
-    Angles angles = angles(s, rotary);
+    BeginKernels.Angles angles = angles(s, rotary);
     if (operands.halves(k).stride() != operands.halves(v).stride()) {
       throw new IllegalArgumentException("keys and values have rows of different strides");
     }
@@ -110,33 +119,31 @@ final class CudaAttention implements AutoCloseable {
         operands.halves(k).asRows(),
         operands.halves(v).address(),
         factors,
-        angles.cos,
-        angles.sin,
+        angles.cos(),
+        angles.sin(),
         s.arrays.slots(),
         kv.layer(layer, q.columns() / kv.headDim()),
         s.tokens(),
         stream);
   }
 
-  /** Float [tokens][pairs] each, on the device. */
-  record Angles(long cos, long sin) {}
-
-  /** Of a step's tokens; computed once a step. */
-  Angles angles(CudaStep s, Rotary rotary) {
+  /** Of a step's tokens; computed once a step. A recorded one leaves the first that it needs. */
+  BeginKernels.Angles angles(CudaStep s, Rotary rotary) {
     long bytes = (long) s.tokens() * rotary.pairs() * Float.BYTES;
-    Angles angles = new Angles(cos.of(bytes), sin.of(bytes));
-    if (s.rotary != rotary) {
-      kernels.angles(
-          s.arrays.positions(),
-          frequencies.computeIfAbsent(rotary, this::frequencies),
-          angles.cos,
-          angles.sin,
-          s.tokens(),
-          rotary.pairs(),
-          rotary.scale(),
-          stream);
-      s.rotary = rotary;
+    BeginKernels.Angles angles =
+        new BeginKernels.Angles(
+            s.arrays.positions(),
+            frequencies.computeIfAbsent(rotary, this::frequencies),
+            cos.of(bytes),
+            sin.of(bytes),
+            rotary.pairs(),
+            rotary.scale());
+    if (s.rotary == null && s.recorded()) {
+      s.leave(angles);
+    } else if (s.rotary != rotary) {
+      beginnings.angles(angles, s.tokens(), stream);
     }
+    s.rotary = rotary;
     return angles;
   }
 

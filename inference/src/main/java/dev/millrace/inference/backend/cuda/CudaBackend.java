@@ -21,6 +21,7 @@ import dev.millrace.inference.checkpoint.WeightFormat;
 import dev.millrace.inference.engine.Batch;
 import dev.millrace.kernels.ActivationKernels;
 import dev.millrace.kernels.AttentionKernels;
+import dev.millrace.kernels.BeginKernels;
 import dev.millrace.kernels.ConvertKernels;
 import dev.millrace.kernels.CublasLt;
 import dev.millrace.kernels.CudaException;
@@ -139,16 +140,28 @@ public final class CudaBackend implements Backend {
       this.fp8 = own(new CudaFp8(memory, library, own, stream, device.capability()));
       this.operands = new Operands(fp8);
       this.weights = new CudaWeights(memory, converts, fp8, stream);
+      BeginKernels beginnings = own(new BeginKernels());
       this.rowWise =
-          new CudaRows(own(new NormKernels()), own(new ActivationKernels()), fp8, operands, stream);
+          new CudaRows(
+              own(new NormKernels()),
+              own(new ActivationKernels()),
+              beginnings,
+              fp8,
+              operands,
+              stream);
       this.products = new CudaProducts(library, own, fp8, memory, stream, kept(options.timings()));
-      this.attention = own(new CudaAttention(device, memory, stream, fp8, options));
+      this.attention = own(new CudaAttention(device, memory, beginnings, stream, fp8, options));
       List<StepBuffer> turns = new ArrayList<>();
       for (int i = 0; i < TURNS; i++) {
         turns.add(own(new StepBuffer(memory, stream, own(waited()))));
       }
       this.steps =
-          new CudaSteps(memory, own(new SamplingKernels(device.multiprocessors())), stream, turns);
+          new CudaSteps(
+              memory,
+              beginnings,
+              own(new SamplingKernels(device.multiprocessors())),
+              stream,
+              turns);
       this.memsets = own(new MemsetNodes());
       this.wholeSteps =
           invariant
@@ -320,12 +333,17 @@ public final class CudaBackend implements Backend {
   }
 
   /**
-   * As {@link #begin(Batch, Sampled)}, with arrays that a graph reads and that have room for it.
+   * As {@link #begin(Batch, Sampled)}, with arrays that a recorded step reads and that have room
+   * for it, and with what that left to do before it.
    */
   CudaStep begin(
-      Batch batch, @Nullable CudaSampled previous, DecodeTables tables, List<AttentionPlan> plans) {
+      Batch batch,
+      @Nullable CudaSampled previous,
+      DecodeTables tables,
+      List<AttentionPlan> plans,
+      CudaStep.Left left) {
     fp8.forget();
-    return steps.begin(batch, previous, tables, plans);
+    return steps.begin(batch, previous, tables, plans, left);
   }
 
   // Graphs.
@@ -368,18 +386,7 @@ public final class CudaBackend implements Backend {
 
   @Override
   public void embed(Step step, Weight table, Tensor out) {
-    CudaStep s = (CudaStep) step;
-    CudaStep.Embedding embedding = rowWise.embedding((CudaWeight) table, out);
-    if (s.recorded()) {
-      s.leave(embedding);
-    } else {
-      rowWise.embed(s, embedding, s.tokens());
-    }
-  }
-
-  /** See {@link CudaRows#embed}. */
-  void embed(CudaStep step, CudaStep.Embedding embedding, int rows) {
-    rowWise.embed(step, embedding, rows);
+    rowWise.embed((CudaStep) step, (CudaWeight) table, out);
   }
 
   @Override

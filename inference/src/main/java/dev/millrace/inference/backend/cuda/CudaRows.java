@@ -2,11 +2,10 @@ package dev.millrace.inference.backend.cuda;
 
 import dev.millrace.inference.backend.Backend;
 import dev.millrace.inference.backend.Tensor;
-import dev.millrace.inference.engine.Batch;
 import dev.millrace.kernels.ActivationKernels;
+import dev.millrace.kernels.BeginKernels;
 import dev.millrace.kernels.NormKernels;
 import dev.millrace.kernels.Stream;
-import java.util.Objects;
 
 /**
  * Operations of a {@link CudaBackend} that go by one row at a time: embedding, norms, activation,
@@ -15,39 +14,21 @@ import java.util.Objects;
 record CudaRows(
     NormKernels norms,
     ActivationKernels activations,
+    BeginKernels beginnings,
     CudaFp8 fp8,
     Operands operands,
     Stream stream) {
-  /** What it takes to embed; see {@link Backend#embed}. */
-  CudaStep.Embedding embedding(CudaWeight table, Tensor out) {
+  /** See {@link Backend#embed}. */
+  void embed(CudaStep step, CudaWeight table, Tensor out) {
     if (table.quantization() != null) {
       throw new IllegalArgumentException("an embedding table of FP8 is to be widened first");
     }
-    return new CudaStep.Embedding(table, operands.contiguous(out));
-  }
-
-  /**
-   * The embedding of a step.
-   *
-   * @param rows of its arrays, at least as many as it has tokens
-   */
-  void embed(CudaStep step, CudaStep.Embedding embedding, int rows) {
-    Batch batch = step.batch();
-    CudaWeight table = embedding.table();
-    for (int t = 0; t < batch.tokenCount; t++) {
-      if (batch.tokenFrom[t] < 0) {
-        Objects.checkIndex(batch.tokens[t], table.rows());
-      }
+    CudaStep.Embedding embedding = new CudaStep.Embedding(table, operands.contiguous(out));
+    if (step.recorded()) {
+      step.leave(embedding);
+    } else {
+      beginnings.embed(embedding.of(step), step.tokens(), stream);
     }
-    activations.embed(
-        step.arrays.tokens(),
-        step.arrays.tokenFrom(),
-        step.sampledBefore(),
-        table.address(),
-        embedding.out().address(),
-        rows,
-        table.columns(),
-        stream);
   }
 
   /** See {@link Backend#rmsNorm}. */

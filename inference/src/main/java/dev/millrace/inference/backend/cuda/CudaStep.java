@@ -4,8 +4,10 @@ import dev.millrace.inference.backend.Rotary;
 import dev.millrace.inference.backend.Step;
 import dev.millrace.inference.engine.Batch;
 import dev.millrace.kernels.AttentionKernels;
+import dev.millrace.kernels.BeginKernels;
 import java.util.HashMap;
 import java.util.Map;
+import java.util.Objects;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -19,6 +21,8 @@ final class CudaStep implements Step {
   private final int tokens;
   private final int logitRows;
   private @Nullable Embedding embedding;
+  private BeginKernels.@Nullable Angles angles;
+  private @Nullable Runnable whole;
 
   /** What is computed now. */
   private record Live(Batch batch, StepBuffer buffer, @Nullable CudaSampled previous) {}
@@ -77,8 +81,37 @@ final class CudaStep implements Step {
     }
   }
 
-  /** What a recorded step leaves to whoever launches it. */
-  record Embedding(CudaWeight table, CudaTensor out) {}
+  /** Where a step's tokens are embedded. */
+  record Embedding(CudaWeight table, CudaTensor out) {
+    /**
+     * Of a step that has a batch.
+     *
+     * @throws IndexOutOfBoundsException if it has a token that is none
+     */
+    BeginKernels.Embedding of(CudaStep step) {
+      Batch batch = step.batch();
+      for (int t = 0; t < batch.tokenCount; t++) {
+        if (batch.tokenFrom[t] < 0) {
+          Objects.checkIndex(batch.tokens[t], table.rows());
+        }
+      }
+      return new BeginKernels.Embedding(
+          step.arrays.tokens(),
+          step.arrays.tokenFrom(),
+          step.sampledBefore(),
+          table.address(),
+          out.address(),
+          table.columns());
+    }
+  }
+
+  /**
+   * What a recorded step leaves to whoever launches it.
+   *
+   * @param whole all that comes between angles and drawing, if that is one kernel; then there is
+   *     nothing to record
+   */
+  record Left(Embedding embedding, BeginKernels.Angles angles, @Nullable Runnable whole) {}
 
   private CudaStep(Arrays arrays, @Nullable Live live, int tokens, int logitRows) {
     this.arrays = arrays;
@@ -169,11 +202,21 @@ final class CudaStep implements Step {
     embedding = left;
   }
 
-  Embedding embedding() {
+  void leave(BeginKernels.Angles left) {
+    angles = left;
+  }
+
+  void leave(Runnable left) {
+    whole = left;
+  }
+
+  /** What was left. */
+  Left left() {
     if (embedding == null) {
       throw new IllegalStateException("the network embedded no tokens");
     }
-    return embedding;
+    BeginKernels.Angles none = new BeginKernels.Angles(arrays.positions(), 0, 0, 0, 0, 0);
+    return new Left(embedding, angles == null ? none : angles, whole);
   }
 
   @Override

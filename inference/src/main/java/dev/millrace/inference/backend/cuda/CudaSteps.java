@@ -1,6 +1,7 @@
 package dev.millrace.inference.backend.cuda;
 
 import dev.millrace.inference.engine.Batch;
+import dev.millrace.kernels.BeginKernels;
 import dev.millrace.kernels.SamplingKernels;
 import dev.millrace.kernels.Stream;
 import java.util.List;
@@ -12,6 +13,7 @@ import org.jspecify.annotations.Nullable;
  * some may be in flight while the next is prepared. Owns nothing.
  */
 final class CudaSteps {
+  private final BeginKernels beginnings;
   private final SamplingKernels kernels;
   private final Stream stream;
   private final List<StepBuffer> turns;
@@ -22,7 +24,13 @@ final class CudaSteps {
   /**
    * @param turns one more than steps in flight
    */
-  CudaSteps(GpuMemory memory, SamplingKernels kernels, Stream stream, List<StepBuffer> turns) {
+  CudaSteps(
+      GpuMemory memory,
+      BeginKernels beginnings,
+      SamplingKernels kernels,
+      Stream stream,
+      List<StepBuffer> turns) {
+    this.beginnings = beginnings;
     this.kernels = kernels;
     this.stream = stream;
     this.turns = List.copyOf(turns);
@@ -39,12 +47,22 @@ final class CudaSteps {
     return CudaStep.send(batch, nextTurn(), previous);
   }
 
-  /** As above, with arrays that a graph reads and that have room for it. */
+  /**
+   * As above, with arrays that a recorded step reads and that have room for it: one kernel brings
+   * them and does what the step left to do before it.
+   */
   CudaStep begin(
-      Batch batch, @Nullable CudaSampled previous, DecodeTables tables, List<AttentionPlan> plans) {
+      Batch batch,
+      @Nullable CudaSampled previous,
+      DecodeTables tables,
+      List<AttentionPlan> plans,
+      CudaStep.Left left) {
     StepBuffer buffer = nextTurn();
-    tables.send(batch, plans, buffer);
-    return CudaStep.sent(batch, buffer, previous, tables.arrays());
+    CudaStep step = CudaStep.sent(batch, buffer, previous, tables.arrays());
+    BeginKernels.Embedding embedding = left.embedding().of(step);
+    BeginKernels.Tables written = tables.write(batch, plans, buffer);
+    beginnings.begin(written, embedding, left.angles(), tables.rows(), stream);
+    return step;
   }
 
   private StepBuffer nextTurn() {

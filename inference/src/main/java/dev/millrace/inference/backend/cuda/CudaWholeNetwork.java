@@ -8,6 +8,7 @@ import dev.millrace.inference.backend.UniformNetwork;
 import dev.millrace.inference.backend.Weight;
 import dev.millrace.inference.backend.WholeNetwork;
 import dev.millrace.inference.checkpoint.Quantization;
+import dev.millrace.kernels.BeginKernels;
 import dev.millrace.kernels.CudaException;
 import dev.millrace.kernels.Stream;
 import dev.millrace.kernels.WholeStepKernels;
@@ -201,7 +202,7 @@ final class CudaWholeNetwork implements WholeNetwork {
     if (refused || !s.isDecode() || s.tokens() > mostRows) {
       return false;
     }
-    CudaAttention.Angles angles = attention.angles(s, rotary);
+    BeginKernels.Angles angles = attention.angles(s, rotary);
     Inputs inputs =
         new Inputs(
             s.tokens(),
@@ -212,6 +213,10 @@ final class CudaWholeNetwork implements WholeNetwork {
             s.arrays.sequences(),
             operands.contiguous(state).address(),
             operands.floats(logits).address());
+    if (s.recorded()) {
+      s.leave(() -> kernels.launch(network, memory, norm, output, inputs, stream));
+      return true;
+    }
     try {
       kernels.launch(network, memory, norm, output, inputs, stream);
     } catch (CudaException e) {

@@ -8,6 +8,7 @@ import dev.millrace.kernels.CudaException;
 import dev.millrace.kernels.Graph;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Objects;
 import org.jspecify.annotations.Nullable;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -16,8 +17,9 @@ import org.slf4j.LoggerFactory;
  * A model's network, recorded as graphs for steps in which every sequence has one query token and
  * wants logits: from the first norm to the logits, for a ladder of numbers of rows. A step takes
  * the next larger one; rows that are none of its own are computed for nothing. What comes before,
- * the embedding, and the drawing of tokens after it are launched apart: they read what the step
- * before drew, which lies elsewhere each time.
+ * embedding and angles, is one kernel, which also brings the step's arrays; it and the drawing of
+ * tokens afterwards are launched apart: they read what the step before drew, which lies elsewhere
+ * each time. A network that is one kernel needs no graph.
  *
  * <p>Recorded when a runner opens; the backend owns and closes it.
  */
@@ -47,8 +49,13 @@ final class DecodeGraphs implements AutoCloseable {
   private long freed;
   private volatile long launched;
 
+  /**
+   * A step of so many rows.
+   *
+   * @param graph null where what was left is all
+   */
   private record Recorded(
-      int rows, DecodeTables tables, CudaStep.Embedding embedding, Tensor logits, Graph graph) {}
+      int rows, DecodeTables tables, CudaStep.Left left, Tensor logits, @Nullable Graph graph) {}
 
   /**
    * @param maxContext most tokens of a sequence
@@ -145,7 +152,12 @@ final class DecodeGraphs implements AutoCloseable {
             () -> {
               logits[0] = model.forward(step, cache);
             });
-    return new Recorded(rows, tables, step.embedding(), logits[0], graph);
+    CudaStep.Left left = step.left();
+    if (left.whole() != null) {
+      graph.close();
+      graph = null;
+    }
+    return new Recorded(rows, tables, left, logits[0], graph);
   }
 
   /** Computes a step and draws its tokens; null if it is none that there is a graph for. */
@@ -192,10 +204,13 @@ final class DecodeGraphs implements AutoCloseable {
   }
 
   private @Nullable CudaSampled run(Recorded recorded, Batch batch, @Nullable CudaSampled before) {
-    CudaStep step = backend.begin(batch, before, recorded.tables, plans);
-    backend.embed(step, recorded.embedding, recorded.rows);
+    CudaStep step = backend.begin(batch, before, recorded.tables, plans, recorded.left);
     try {
-      backend.launch(recorded.graph);
+      if (recorded.graph != null) {
+        backend.launch(recorded.graph);
+      } else {
+        Objects.requireNonNull(recorded.left.whole()).run();
+      }
     } catch (CudaException e) {
       if (e.sticky()) {
         throw e;
@@ -208,14 +223,14 @@ final class DecodeGraphs implements AutoCloseable {
     return (CudaSampled) backend.sample(step, recorded.logits);
   }
 
-  /** Steps that went by a graph so far. */
+  /** Steps that went by a graph, or as one kernel, so far. */
   long launched() {
     return launched;
   }
 
   @Override
   public void close() {
-    graphs.forEach(g -> g.graph.close());
+    graphs.stream().map(Recorded::graph).filter(Objects::nonNull).forEach(Graph::close);
     graphs.clear();
   }
 }

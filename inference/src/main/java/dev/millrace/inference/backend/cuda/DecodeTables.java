@@ -2,6 +2,7 @@ package dev.millrace.inference.backend.cuda;
 
 import dev.millrace.inference.engine.Batch;
 import dev.millrace.kernels.AttentionKernels;
+import dev.millrace.kernels.BeginKernels;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.util.ArrayList;
@@ -112,9 +113,19 @@ final class DecodeTables {
     return at;
   }
 
+  /** Rows of a step, those to spare too. */
+  int rows() {
+    return rows;
+  }
+
   /** Bytes of all arrays. */
   long bytes() {
-    return ((long) sequences + room) * Integer.BYTES;
+    return bytes(sequences + (long) room);
+  }
+
+  /** Of so many numbers, which are moved 16 bytes at a time. */
+  private static long bytes(long numbers) {
+    return Math.ceilDiv(numbers, ALIGNMENT) * ALIGNMENT * (long) Integer.BYTES;
   }
 
   /** Numbers of so many sequences of a model, together of no more than {@code mostBlocks}. */
@@ -178,8 +189,11 @@ final class DecodeTables {
     return SequenceList.least(batch) <= room;
   }
 
-  /** Sends a step of one query token for each sequence that has room here. */
-  void send(Batch batch, List<AttentionPlan> made, StepBuffer buffer) {
+  /**
+   * Writes a step of one query token for each sequence that has room here to where a kernel brings
+   * it from.
+   */
+  BeginKernels.Tables write(Batch batch, List<AttentionPlan> made, StepBuffer buffer) {
     int count = batch.sequences;
     sheet.sequences.list(batch, room);
     if (sheet.numbers.length < sequences) {
@@ -197,12 +211,13 @@ final class DecodeTables {
       write(plans.get(i), made.get(i));
     }
     int used = sheet.sequences.length();
-    StepBuffer.Region region = buffer.reserve((long) (sequences + used) * Integer.BYTES);
+    long bytes = bytes(sequences + (long) used);
+    StepBuffer.Region region = buffer.reserve(bytes);
     MemorySegment host = region.host();
     MemorySegment.copy(sheet.numbers, 0, host, ValueLayout.JAVA_INT, 0, sequences);
     long behind = (long) sequences * Integer.BYTES;
     MemorySegment.copy(sheet.sequences.numbers(), 0, host, ValueLayout.JAVA_INT, behind, used);
-    region.sendTo(address);
+    return new BeginKernels.Tables(region.lend(), address, bytes);
   }
 
   /** A number for each sequence, and for rows without one. */

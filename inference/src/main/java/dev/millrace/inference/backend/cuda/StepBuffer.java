@@ -69,6 +69,15 @@ final class StepBuffer implements AutoCloseable {
       return chunk.host.address(offset, bytes);
     }
 
+    /**
+     * On the host, for a kernel that brings it to somewhere else on the device; nothing was put
+     * before it.
+     */
+    long lend() {
+      chunk.sent = chunk.used;
+      return hostAddress();
+    }
+
     /** Copies it to somewhere else on the device instead, at once; nothing was put before it. */
     void sendTo(long address) {
       memory.block().upload(address, chunk.host, offset, bytes, stream);

@@ -49,7 +49,7 @@ class DecodeGraphsTest {
       """
       {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 96,
        "hidden_size": 128, "intermediate_size": 192, "num_hidden_layers": 2,
-       "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 32, "hidden_act": "silu",
+       "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": %d, "hidden_act": "silu",
        "max_position_embeddings": 4096, "rms_norm_eps": 1e-05, "rope_theta": 10000.0,
        "tie_word_embeddings": false, "torch_dtype": "bfloat16", "bos_token_id": 1,
        "eos_token_id": 2}
@@ -57,6 +57,7 @@ class DecodeGraphsTest {
 
   @TempDir private Path folder;
   private boolean invariant;
+  private int headDim = 32;
   private int steps = STEPS;
   private final Random random = new Random(SEED);
   private final Deque<Integer> free = new ArrayDeque<>();
@@ -103,6 +104,14 @@ class DecodeGraphsTest {
   @Test
   void shouldComputeTheSameAsKernelByKernel() throws Exception {
     check(WeightFormat.BF16, KvFormat.NATIVE);
+  }
+
+  /** Such heads have kernels for whole steps of up to eight rows. */
+  @Test
+  void shouldComputeTheSameWhereStepsOfFewRowsAreOneKernel() throws Exception {
+    headDim = 64;
+    steps = Gpu.emulated() ? STEPS / 3 : STEPS;
+    check(WeightFormat.BF16, KvFormat.FP8);
   }
 
   @Test
@@ -153,7 +162,7 @@ class DecodeGraphsTest {
   }
 
   private CudaRunner open(WeightFormat weights, KvFormat kv, boolean graphs) throws IOException {
-    Path config = Files.writeString(folder.resolve("config.json"), CONFIG);
+    Path config = Files.writeString(folder.resolve("config.json"), CONFIG.formatted(headDim));
     return CudaRunner.open(
         new ModelSource.Random(config, weights, SEED),
         new CudaRunner.Options(
