@@ -320,6 +320,14 @@ class WholeNetworkTest {
     check(shape, new int[] {3, 1, 20, 33}, 1);
   }
 
+  /** Whoever multiplies sees no row of what is attended as a whole. */
+  @ParameterizedTest
+  @CsvSource({"BF16", "F8_E4M3"})
+  void shouldTakeWideAttendedRowsBySegments(WeightFormat weights) throws IOException {
+    Shape shape = new Shape(weights, false, KvFormat.NATIVE, 128, 40, 5, 64, 64, 64);
+    check(shape, new int[] {3, 1, 20, 33, 2, 40, 18, 17}, 1);
+  }
+
   private void check(Shape shape, int[] lengths, int steps) throws IOException {
     if (shape.weights == WeightFormat.F8_E4M3) {
       Gpu.requireFp8();
