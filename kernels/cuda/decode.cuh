@@ -326,7 +326,8 @@ __device__ __forceinline__ void decode(bf16 *memory, const bf16 *q, const T *key
     block = next < to ? cache.blocks[next / BLOCK_TOKENS] : 0;
   };
   // The kernel before makes the query, and stores the last position. What lies in blocks before that
-  // position's has been there since earlier steps, which have ended: a step begins with a copy or is a graph.
+  // position's has been there since earlier steps, which have ended: a step begins with a copy, or is
+  // a graph.
   int made = (context_length[sequence] - 1) / BLOCK_TOKENS * BLOCK_TOKENS;
   bool early = next + (STAGES - 2) * STEP < made;
   if (!early) {
