@@ -1,5 +1,5 @@
-// What a kernel of which all blocks run at once is made of: copies in bulk that a barrier in shared
-// memory counts, barriers of part of a block, and one of the whole grid. sm_90 and later have the
+// Copies in bulk that a barrier in shared memory counts, and what a kernel of which all blocks run at
+// once has besides: barriers of part of a block, and one of the whole grid. sm_90 and later have the
 // first; elsewhere there is no such kernel.
 #pragma once
 

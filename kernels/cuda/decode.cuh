@@ -71,10 +71,17 @@ struct Columns {
       for (int k = 0; k < D / 16; k++) {
         q[k][n][0] = head < count ? two(query + k * 16 + (HALF ? 4 * t : 2 * t)) : 0;
         q[k][n][1] = head < count ? two(query + k * 16 + (HALF ? 4 * t + 2 : 2 * t + 8)) : 0;
+      }
+    }
+    clear();
+  }
+
+  __device__ __forceinline__ void clear() {
 #pragma unroll
-        for (int j = 0; j < 4; j++) {
-          out[k][n][j] = 0.0f;
-        }
+    for (int n = 0; n < TILES; n++) {
+#pragma unroll
+      for (int k = 0; k < D / 16; k++) {
+        out[k][n][0] = out[k][n][1] = out[k][n][2] = out[k][n][3] = 0.0f;
       }
       base[n][0] = base[n][1] = -INFINITY;
       sum[n][0] = sum[n][1] = 0.0f;
@@ -87,6 +94,15 @@ struct Columns {
                                          float scale) {
     float s[TILES][4] = {};
     scores(s, keys);
+    uint32_t p[TILES][2];
+    weigh<MASK>(s, p, from, last, scale);
+    take(p, values);
+  }
+
+  // From products of the 16 positions from `from` on, which lie as C does, to weights, which lie as B.
+  template <bool MASK>
+  __device__ __forceinline__ void weigh(float (&s)[TILES][4], uint32_t (&p)[TILES][2], int from,
+                                        int last, float scale) {
     int g = threadIdx.x % WARP / 4;
     bool over = false;
 #pragma unroll
@@ -100,7 +116,6 @@ struct Columns {
     if (__any_sync(ALL, over)) {
       raise(s);
     }
-    uint32_t p[TILES][2];
 #pragma unroll
     for (int n = 0; n < TILES; n++) {
 #pragma unroll
@@ -111,7 +126,6 @@ struct Columns {
       p[n][0] = transposed(packed<HALF>(s[n][0], s[n][1]));
       p[n][1] = transposed(packed<HALF>(s[n][2], s[n][3]));
     }
-    take(p, values);
   }
 
   __device__ __forceinline__ void scores(float (&s)[TILES][4], const T *keys) {
@@ -198,6 +212,9 @@ struct Columns {
             halves(__byte_perm(high, 0, EVEN)), halves(__byte_perm(high, 0, ODD))};
   }
 
+  // Where finish() keeps a number of a head, of those that lie in `out` one after another.
+  static __device__ __forceinline__ int kept_at(int number) { return number; }
+
   __device__ __forceinline__ float total(int n, int e) {
     float all = sum[n][e];
     all += __shfl_xor_sync(ALL, all, 4);
@@ -218,8 +235,8 @@ struct Decoded {
 };
 
 // Puts the warps' shares together, weighted by their sums. memory: [warp][head][D] floats.
-template <int D, typename T, int TILES>
-__device__ __forceinline__ void finish(Columns<D, T, TILES> &mine, float *memory, const Decoded &to) {
+template <int D, typename T, int TILES, typename C>
+__device__ __forceinline__ void finish(C &mine, float *memory, const Decoded &to) {
   constexpr int HEADS = 8 * TILES;
   constexpr bool HALF = sizeof(T) == 1;
   __shared__ float bases[DECODE_WARPS][HEADS];
@@ -260,7 +277,7 @@ __device__ __forceinline__ void finish(Columns<D, T, TILES> &mine, float *memory
     for (int w = 0; w < DECODE_WARPS; w++) {
       float factor = exp2f(bases[w][head] - top);
       sum += sums[w][head] * factor;
-      value += memory[(w * HEADS + head) * D + column] * factor;
+      value += memory[(w * HEADS + head) * D + C::kept_at(column)] * factor;
     }
     value *= to.factor / sum;
     if (to.whole) {

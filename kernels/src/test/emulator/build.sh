@@ -14,7 +14,7 @@ cp "$kernels"/*.cuh "$kernels"/*.cu "$work"
 cp "$here"/*.cuh "$work"
 for file in "$work"/*.cu; do
   name="$(basename "$file" .cu)"
-  sed -i 's/extern __shared__ __align__(16) bf16 memory\[\];/bf16 *memory = reinterpret_cast<bf16 *>(dynamic_shared);/' "$file"
+  sed -i 's/extern __shared__ __align__([0-9]*) bf16 memory\[\];/bf16 *memory = reinterpret_cast<bf16 *>(dynamic_shared);/' "$file"
   {
     # Headers outside, the rest in a namespace: files name their constants alike.
     echo '#include "emulator.h"'

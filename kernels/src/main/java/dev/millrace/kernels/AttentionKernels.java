@@ -7,8 +7,9 @@ import org.jspecify.annotations.Nullable;
 
 /**
  * Launchers of {@code rope.cu}, {@code attention.cu}, {@code attention_fp8.cu}, {@code
- * attention_sm90.cu} and {@code attention_e4m3_sm90.cu}. Loaded into the current context by whoever
- * closes it. Launches return before the kernels ran; the stream orders them.
+ * attention_sm90.cu}, {@code attention_e4m3_sm90.cu} and {@code decode_sm90.cu}. Loaded into the
+ * current context by whoever closes it. Launches return before the kernels ran; the stream orders
+ * them.
  */
 public final class AttentionKernels implements AutoCloseable {
   /** Numbers of a head that there are kernels for. */
@@ -21,14 +22,14 @@ public final class AttentionKernels implements AutoCloseable {
   public static final int TILE_ROWS = 128;
 
   /** Query heads of one block of a decode, of few heads that share a KV head and of many. */
-  private static final int FEW_HEADS = 8;
+  static final int FEW_HEADS = 8;
 
   public static final int MANY_HEADS = 16;
 
   private static final int WARP = 32;
   private static final int PREFILL_WARPS = 8;
   private static final int PREFILL_TOKENS = 64;
-  private static final int DECODE_WARPS = 4;
+  static final int DECODE_WARPS = 4;
   private static final int MOST_STAGES = 3;
   private static final int LEAST_STAGES = 2;
 
@@ -52,6 +53,7 @@ public final class AttentionKernels implements AutoCloseable {
   private final KernelModule attentionFp8 = KernelModule.load("attention_fp8");
   private final HopperPrefill hopper = new HopperPrefill();
   private final E4m3Prefill e4m3;
+  private final HopperDecode hopperDecode = new HopperDecode();
   private final KernelModule.Kernel ropeStore = rope.overlapping("rope_store");
   private final KernelModule.Kernel ropeStoreFp8 = rope.overlapping("rope_store_fp8");
   private final KernelModule.Kernel widen = attentionFp8.overlapping("widen_blocks");
@@ -304,20 +306,27 @@ public final class AttentionKernels implements AutoCloseable {
       Partials partials,
       Stream stream) {
     boolean few = layer.group() <= FEW_HEADS;
+    int stages = decodeStages(layer.headDim, layer.bytes(), sharedBytes);
+    KernelModule.Kernel bulk = hopperDecode.of(layer);
     KernelModule.Kernel kernel =
-        layer.fp8 == null
-            ? of(few ? decode : decodeMany, layer)
-            : of(few ? decodeFp8 : decodeFp8Many, layer);
+        bulk != null
+            ? bulk
+            : layer.fp8 == null
+                ? of(few ? decode : decodeMany, layer)
+                : of(few ? decodeFp8 : decodeFp8Many, layer);
     kernel.with(q.address()).with(layer.keys).with(layer.values).with(out.address());
     kernel.with(partials.values).with(partials.weights);
     sequences(kernel, sequences).with(items.sequence).with(items.from).with(items.to);
     shape(kernel, sequences, layer, q, out);
-    int stages = decodeStages(layer.headDim, layer.bytes(), sharedBytes);
+    if (bulk == null) {
+      kernel.with(stages);
+    }
     int parts = layer.kvHeads * decodeParts(layer.group());
-    int least = decodeShared(layer.headDim, layer.bytes(), stages);
+    int least =
+        bulk != null ? HopperDecode.SHARED : decodeShared(layer.headDim, layer.bytes(), stages);
     int shared =
         spread(least, Math.multiplyExact(items.count, parts), multiprocessors, sharedBytes);
-    kernel.with(stages).launch(items.count, parts, DECODE_WARPS * WARP, shared, stream);
+    kernel.launch(items.count, parts, DECODE_WARPS * WARP, shared, stream);
   }
 
   /** Puts the items of sequences together. */
@@ -415,5 +424,6 @@ public final class AttentionKernels implements AutoCloseable {
     attentionFp8.close();
     hopper.close();
     e4m3.close();
+    hopperDecode.close();
   }
 }

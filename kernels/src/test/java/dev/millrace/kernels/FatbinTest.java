@@ -31,6 +31,7 @@ class FatbinTest {
         "attention_fp8",
         "attention_sm90",
         "attention_e4m3_sm90",
+        "decode_sm90",
         "sampling",
         "convert",
         "fill"

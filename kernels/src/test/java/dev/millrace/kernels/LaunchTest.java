@@ -81,6 +81,9 @@ class LaunchTest {
     }
     assertThat(HopperPrefill.shared(128)).isLessThan(227 << 10);
     assertThat(E4m3Prefill.shared()).isLessThan(227 << 10);
+    // As many on a multiprocessor as there are registers for, and what the chip keeps.
+    assertThat(AttentionKernels.MOST_DECODE_BLOCKS * (HopperDecode.SHARED + (2 << 10)))
+        .isLessThan(228 << 10);
   }
 
   @Test

@@ -461,11 +461,23 @@ public abstract class BackendTest {
   }
 
   @ParameterizedTest
-  @CsvSource({"4,4,16", "4,2,32", "8,1,64", "40,1,16", "6,2,96", "4,2,128", "5,5,48"})
+  @CsvSource({
+    "4,4,16",
+    "4,2,32",
+    "8,1,64",
+    "40,1,16",
+    "6,2,96",
+    "4,2,128",
+    "3,3,128",
+    "8,1,128",
+    "32,2,128",
+    "20,1,128",
+    "5,5,48"
+  })
   void shouldAttendToAnFp8Cache(int heads, int kvHeads, int headDim) {
     AttentionCase c = attentionCase(heads, kvHeads, headDim, true);
     c.fillCacheWithNaN();
-    c.run(List.of(new int[] {1, 16, 17}, new int[] {130, 1, 1, 40}, new int[] {5, 300}));
+    c.run(List.of(new int[] {1, 16, 17}, new int[] {130, 1, 1, 40}, new int[] {5, 300, 1}));
   }
 
   /** So many query rows that a GPU may widen what they read first, beside some that are too few. */
@@ -491,7 +503,9 @@ public abstract class BackendTest {
     "20,1,32,false",
     "4,1,64,true",
     "12,1,32,true",
-    "20,1,32,true"
+    "20,1,32,true",
+    "4,1,128,true",
+    "12,1,128,true"
   })
   void shouldAttendToALongSequenceInADecode(int heads, int kvHeads, int headDim, boolean fp8) {
     AttentionCase c = attentionCase(heads, kvHeads, headDim, fp8);

@@ -121,6 +121,14 @@ class DecodeGraphsTest {
   }
 
   @Test
+  void shouldComputeTheSameOverAnFp8CacheOfWideHeads() throws Exception {
+    Gpu.requireFp8();
+    headDim = 128;
+    steps = fewerWhereEmulated();
+    check(WeightFormat.BF16, KvFormat.FP8);
+  }
+
+  @Test
   void shouldComputeTheSameBitsWhereResultsAreInvariant() throws Exception {
     checkInvariant(WeightFormat.BF16, KvFormat.NATIVE);
   }
@@ -146,8 +154,12 @@ class DecodeGraphsTest {
   private void checkInvariant(WeightFormat weights, KvFormat kv) throws Exception {
     Gpu.require();
     invariant = true;
-    steps = Gpu.emulated() ? STEPS / 6 : STEPS;
+    steps = fewerWhereEmulated();
     check(weights, kv);
+  }
+
+  private static int fewerWhereEmulated() {
+    return Gpu.emulated() ? STEPS / 6 : STEPS;
   }
 
   private void check(WeightFormat weights, KvFormat kv) throws Exception {
