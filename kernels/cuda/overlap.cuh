@@ -4,7 +4,9 @@
 // Every kernel that is launched so calls await_previous before it reads or writes what kernels
 // before it write or read, and so waits for all of them: each has waited for its own before it ends.
 // Earlier than that it may read what was written before the last copy of the step, the beginning of
-// its graph, or the last kernel that is not launched so: weights, and keys and values of earlier steps.
+// its graph, or the last kernel that is not launched so: weights, and keys and values of earlier steps
+// (of those transpose_values changes keys within a step, of positions whose values are no numbers;
+// prefill in e4m3, which follows it, is launched so but admits nobody early).
 #pragma once
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900

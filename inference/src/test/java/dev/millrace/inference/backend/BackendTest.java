@@ -141,14 +141,16 @@ public abstract class BackendTest {
         Tensor out = backend.tensor(most, outputs);
         backend.linear(tensor(x, inputs), most, layer, null, out);
         float[] all = out.toHost(most);
-        // As few as it goes, and for each width that a kernel may have.
+        // As few as it goes, and for each width that a kernel may have, of both ends.
         for (int rows = least; rows < most; rows += rows < 12 ? 3 : 8) {
-          int first = most - rows;
-          Tensor part = tensor(Arrays.copyOfRange(x, first * inputs, most * inputs), inputs);
-          backend.linear(part, rows, layer, null, out);
-          assertThat(out.toHost(rows))
-              .as("the last %d of %d rows, %d outputs", rows, most, outputs)
-              .containsExactly(Arrays.copyOfRange(all, first * outputs, most * outputs));
+          for (int first : new int[] {0, most - rows}) {
+            int end = first + rows;
+            Tensor part = tensor(Arrays.copyOfRange(x, first * inputs, end * inputs), inputs);
+            backend.linear(part, rows, layer, null, out);
+            assertThat(out.toHost(rows))
+                .as("rows %d to %d of %d, %d outputs", first, end, most, outputs)
+                .containsExactly(Arrays.copyOfRange(all, first * outputs, end * outputs));
+          }
         }
       }
     }
