@@ -53,7 +53,8 @@ __device__ __forceinline__ void await(Gate *gate, uint32_t parity) {
                : "memory");
 }
 
-// Copies a multiple of 16 bytes that is read once: the cache had better keep other things.
+// Copies a multiple of 16 bytes that is read once, or once by each of a few blocks: the cache had
+// better keep other things.
 __device__ __forceinline__ void copy_bulk(void *to, const void *from, int bytes, Gate *gate) {
   uint64_t policy;
   asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));

@@ -1,6 +1,7 @@
 // The driver's functions that the CUDA backend uses, on the host's memory. Everything is done at
 // once; results are those of cuda.h.
 
+#include <map>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -134,11 +135,16 @@ struct KernelNode {
   void **arguments, **extra;
 };
 
+// Bytes that a launch may ask for; of what it may without, 48 KB, a kernel has up to 1 of its own.
+static std::map<void *, unsigned> allowed_shared;
+constexpr unsigned FREE_SHARED = 47 << 10;
+
 static int launch_kernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
                          unsigned by, unsigned bz, unsigned shared, void *stream, bool overlaps,
                          bool together, void **arguments, void **extra) {
   bool valid = stream == STREAM && gx > 0 && gy > 0 && gy <= 65535 && gz == 1 && bx > 0 &&
-               bx <= 1024 && by == 1 && bz == 1 && shared <= (227 << 10) && extra == nullptr;
+               bx <= 1024 && by == 1 && bz == 1 && shared <= (227 << 10) && extra == nullptr &&
+               (shared <= FREE_SHARED || shared <= allowed_shared[function]);
   if (!valid) {
     return INVALID_VALUE;
   }
@@ -397,9 +403,13 @@ int cuModuleGetFunction(void **function, void *, const char *name) {
   *function = &found->second;
   return 0;
 }
-int cuFuncSetAttribute(void *, int attribute, int) {
+int cuFuncSetAttribute(void *function, int attribute, int value) {
   constexpr int MAX_DYNAMIC_SHARED_SIZE_BYTES = 8;
-  return attribute == MAX_DYNAMIC_SHARED_SIZE_BYTES ? 0 : INVALID_VALUE;
+  if (attribute != MAX_DYNAMIC_SHARED_SIZE_BYTES) {
+    return INVALID_VALUE;
+  }
+  allowed_shared[function] = value;
+  return 0;
 }
 int cuFuncGetAttribute(int *value, int attribute, void *) {
   constexpr int PTX_VERSION = 5;

@@ -83,9 +83,12 @@ public final class BeginKernels implements AutoCloseable {
    */
   public void begin(Tables t, Embedding e, Angles a, int rows, Stream stream) {
     long ints = (long) rows * Integer.BYTES;
+    long tokens = t.host(e.tokens, ints);
+    long tokenFrom = t.host(e.tokenFrom, ints);
+    long positions = t.host(a.positions, ints);
     begin.with(t.host).with(t.device).with(Math.toIntExact(t.bytes / VECTOR_BYTES));
-    begin.with(t.host(e.tokens, ints)).with(t.host(e.tokenFrom, ints));
-    begin.with(t.host(a.positions, ints)).with(e.sampled).with(e.table).with(e.out);
+    begin.with(tokens).with(tokenFrom).with(positions);
+    begin.with(e.sampled).with(e.table).with(e.out);
     begin.with(e.width).with(e.aligned()).with(a.frequencies).with(a.cos).with(a.sin);
     begin.with(a.pairs).with(a.scale).launch(rows, THREADS, stream);
   }

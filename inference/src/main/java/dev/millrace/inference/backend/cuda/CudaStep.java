@@ -8,6 +8,7 @@ import dev.millrace.kernels.BeginKernels;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.Objects;
+import java.util.function.BooleanSupplier;
 import org.jspecify.annotations.Nullable;
 
 /**
@@ -22,7 +23,7 @@ final class CudaStep implements Step {
   private final int logitRows;
   private @Nullable Embedding embedding;
   private BeginKernels.@Nullable Angles angles;
-  private @Nullable Runnable whole;
+  private @Nullable BooleanSupplier whole;
 
   /** What is computed now. */
   private record Live(Batch batch, StepBuffer buffer, @Nullable CudaSampled previous) {}
@@ -108,10 +109,10 @@ final class CudaStep implements Step {
   /**
    * What a recorded step leaves to whoever launches it.
    *
-   * @param whole all that comes between angles and drawing, if that is one kernel; then there is
-   *     nothing to record
+   * @param whole launches all that comes between angles and drawing, if that is one kernel; then
+   *     there is nothing to record. False: the driver refuses it, from here on
    */
-  record Left(Embedding embedding, BeginKernels.Angles angles, @Nullable Runnable whole) {}
+  record Left(Embedding embedding, BeginKernels.Angles angles, @Nullable BooleanSupplier whole) {}
 
   private CudaStep(Arrays arrays, @Nullable Live live, int tokens, int logitRows) {
     this.arrays = arrays;
@@ -206,7 +207,7 @@ final class CudaStep implements Step {
     angles = left;
   }
 
-  void leave(Runnable left) {
+  void leave(BooleanSupplier left) {
     whole = left;
   }
 

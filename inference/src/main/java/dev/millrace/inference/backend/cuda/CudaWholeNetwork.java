@@ -214,8 +214,16 @@ final class CudaWholeNetwork implements WholeNetwork {
             operands.contiguous(state).address(),
             operands.floats(logits).address());
     if (s.recorded()) {
-      s.leave(() -> kernels.launch(network, memory, norm, output, inputs, stream));
+      s.leave(() -> launch(inputs));
       return true;
+    }
+    return launch(inputs);
+  }
+
+  /** Whether the driver takes it. */
+  private boolean launch(Inputs inputs) {
+    if (refused) {
+      return false;
     }
     try {
       kernels.launch(network, memory, norm, output, inputs, stream);

@@ -208,8 +208,10 @@ final class DecodeGraphs implements AutoCloseable {
     try {
       if (recorded.graph != null) {
         backend.launch(recorded.graph);
-      } else {
-        Objects.requireNonNull(recorded.left.whole()).run();
+      } else if (!Objects.requireNonNull(recorded.left.whole()).getAsBoolean()) {
+        // Larger steps are graphs, and may take this one's rows.
+        graphs.removeIf(g -> g.graph == null);
+        return null;
       }
     } catch (CudaException e) {
       if (e.sticky()) {

@@ -109,6 +109,7 @@ class DecodeGraphsTest {
   /** Such heads have kernels for whole steps of up to eight rows. */
   @Test
   void shouldComputeTheSameWhereStepsOfFewRowsAreOneKernel() throws Exception {
+    Gpu.require();
     headDim = 64;
     steps = Gpu.emulated() ? STEPS / 3 : STEPS;
     check(WeightFormat.BF16, KvFormat.FP8);

@@ -3,17 +3,21 @@ package dev.millrace.inference.backend.cuda;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
+import dev.millrace.inference.api.SamplingParams;
 import dev.millrace.inference.backend.Backend;
 import dev.millrace.inference.backend.KvFormat;
+import dev.millrace.inference.backend.Tensor;
 import dev.millrace.inference.backend.UniformNetwork;
 import dev.millrace.inference.backend.WholeNetwork;
 import dev.millrace.inference.checkpoint.Quantization;
 import dev.millrace.inference.checkpoint.WeightFormat;
+import dev.millrace.inference.engine.Batch;
 import dev.millrace.inference.model.Model;
 import dev.millrace.inference.model.ModelSource;
 import dev.millrace.inference.model.Models;
 import dev.millrace.inference.model.TestSequence;
 import dev.millrace.inference.model.TestSequence.Part;
+import dev.millrace.inference.sampling.SamplingState;
 import dev.millrace.kernels.Device;
 import dev.millrace.kernels.Stream;
 import dev.millrace.kernels.WholeStepKernels;
@@ -37,6 +41,8 @@ import org.junit.jupiter.params.provider.CsvSource;
 class WholeNetworkFallbackTest {
   private static final long SEED = 11;
   private static final int MORE_THAN_ANY_GPU_HAS = 1000;
+  private static final SamplingParams GREEDY =
+      new SamplingParams(0, 1, 0, 0, 1, 0, 0, 0, 9, 0, List.of(), false, -1);
 
   @TempDir private Path folder;
 
@@ -92,6 +98,52 @@ class WholeNetworkFallbackTest {
       assertThat(logits(backend, WeightFormat.BF16, refused)).isEqualTo(expected);
       assertThat(took).as("asked in the two steps").containsExactly(false, false);
     }
+  }
+
+  /** The first steps of which the driver hears of it are graphs, or would be. */
+  @Test
+  void shouldKeepTheGraphsOfLargerStepsOnceTheDriverRefusesAStep() throws IOException {
+    try (CudaBackend backend = Gpu.open();
+        Parts parts = new Parts();
+        WholeStepKernels kernels = parts.kernels(MORE_THAN_ANY_GPU_HAS);
+        Model model =
+            model(
+                backend,
+                WeightFormat.BF16,
+                (network, cache) -> backend.whole(network, cache, 2, parts.memory, kernels));
+        Cache owned = new Cache((CudaKvCache) model.kvCache(8, KvFormat.NATIVE))) {
+      model.reserve(16, 4);
+      backend.sample(backend.begin(decode(4), null), forward(model, backend, owned, 4));
+      try (DecodeGraphs graphs = new DecodeGraphs(backend, model, owned.cache, 4096)) {
+        graphs.record(4);
+        assertThat(graphs.run(decode(1), null)).as("refused").isNull();
+        CudaSampled sampled = graphs.run(decode(1), null);
+        assertThat(sampled).as("by a graph of more rows").isNotNull();
+        assertThat(graphs.launched()).isEqualTo(1);
+        assertThat(sampled.tokens())
+            .containsExactly(
+                backend
+                    .sample(backend.begin(decode(1), null), forward(model, backend, owned, 1))
+                    .tokens());
+      }
+    }
+  }
+
+  private static Tensor forward(Model model, CudaBackend backend, Cache cache, int rows) {
+    return model.forward(backend.begin(decode(rows), null), cache.cache);
+  }
+
+  /** The first token of so many sequences, whose next is drawn. */
+  private static Batch decode(int rows) {
+    List<Part> parts = new ArrayList<>();
+    for (int row = 0; row < rows; row++) {
+      parts.add(new Part(TestSequence.shuffled(new int[] {row + 1}, row, SEED), 0, 1));
+    }
+    Batch batch = TestSequence.lastLogits(parts);
+    for (int row = 0; row < rows; row++) {
+      batch.sampling[row] = new SamplingState(GREEDY, new int[] {row + 1}, new int[0], new int[0]);
+    }
+    return batch;
   }
 
   @Test
@@ -185,6 +237,27 @@ class WholeNetworkFallbackTest {
       WeightFormat weights,
       BiFunction<UniformNetwork, CudaKvCache, @Nullable WholeNetwork> whole)
       throws IOException {
+    try (Model model = model(backend, weights, whole);
+        Cache owned = new Cache((CudaKvCache) model.kvCache(4, KvFormat.NATIVE))) {
+      int[] tokens = IntStream.range(0, 2).toArray();
+      TestSequence sequence = TestSequence.shuffled(tokens, 0, SEED);
+      float[] last = new float[0];
+      for (int at = 0; at < tokens.length; at++) {
+        Part part = new Part(sequence, at, at + 1);
+        last =
+            model
+                .forward(backend.begin(TestSequence.lastLogits(List.of(part)), null), owned.cache)
+                .toHost(1);
+      }
+      return last;
+    }
+  }
+
+  private Model model(
+      CudaBackend backend,
+      WeightFormat weights,
+      BiFunction<UniformNetwork, CudaKvCache, @Nullable WholeNetwork> whole)
+      throws IOException {
     Path config =
         Files.writeString(
             folder.resolve("config.json"),
@@ -209,19 +282,6 @@ class WholeNetworkFallbackTest {
                     throw e.getCause();
                   }
                 });
-    try (Model model = Models.load(new ModelSource.Random(config, weights, SEED), changed);
-        Cache owned = new Cache((CudaKvCache) model.kvCache(4, KvFormat.NATIVE))) {
-      int[] tokens = IntStream.range(0, 2).toArray();
-      TestSequence sequence = TestSequence.shuffled(tokens, 0, SEED);
-      float[] last = new float[0];
-      for (int at = 0; at < tokens.length; at++) {
-        Part part = new Part(sequence, at, at + 1);
-        last =
-            model
-                .forward(backend.begin(TestSequence.lastLogits(List.of(part)), null), owned.cache)
-                .toHost(1);
-      }
-      return last;
-    }
+    return Models.load(new ModelSource.Random(config, weights, SEED), changed);
   }
 }
