@@ -20,6 +20,7 @@ import java.lang.foreign.ValueLayout;
 import java.nio.ByteOrder;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.List;
 import java.util.Random;
 import java.util.function.IntToDoubleFunction;
@@ -32,6 +33,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.EnumSource;
+import org.junit.jupiter.params.provider.ValueSource;
 
 /**
  * Every operation of a backend, in every format and many shapes, against a plain reference in
@@ -480,6 +482,14 @@ public abstract class BackendTest {
     AttentionCase c = attentionCase(heads, kvHeads, headDim, true);
     c.fillCacheWithNaN();
     c.run(List.of(new int[] {1, 16, 17}, new int[] {130, 1, 1, 40}, new int[] {5, 300, 1}));
+  }
+
+  /** Blocks of a GPU share its multiprocessors then, and are launched otherwise than few are. */
+  @ParameterizedTest
+  @ValueSource(booleans = {false, true})
+  void shouldDecodeManySequencesBeforeItEverDecodedFew(boolean fp8) {
+    AttentionCase c = attentionCase(8, 8, 128, fp8);
+    c.run(Collections.nCopies(80, new int[] {1}));
   }
 
   /** So many query rows that a GPU may widen what they read first, beside some that are too few. */
