@@ -269,10 +269,10 @@ struct Softmax {
   float sum[2]; // of this thread's columns alone
 
   // From products to weights, of positions `from` on; row r sees those up to last[r], and its
-  // products are times scale[r]. Returns what was summed before is to be multiplied by.
+  // products are times scale. Returns what was summed before is to be multiplied by.
   template <bool FIRST>
   __device__ __forceinline__ float2 weigh(float (&s)[KEYS / 2], int from, const int (&last)[2],
-                                          int warp_first, const float (&scale)[2]) {
+                                          int warp_first, float scale) {
     hide(s, from, last, warp_first);
     float shrink[2];
 #pragma unroll
@@ -281,15 +281,15 @@ struct Softmax {
       float before = top[r];
       // Position 0 is in the first tile, and all rows see it.
       top[r] = FIRST ? most : fmaxf(before, most);
-      float base = top[r] * scale[r];
-      shrink[r] = FIRST ? 0.0f : power_of_two((before - top[r]) * scale[r]);
+      float base = top[r] * scale;
+      shrink[r] = FIRST ? 0.0f : power_of_two((before - top[r]) * scale);
       float more = 0.0f;
 #pragma unroll
       for (int i = 0; i < KEYS / 8; i++) {
         float &low = s[4 * i + 2 * r];
         float &high = s[4 * i + 2 * r + 1];
-        low = power_of_two(fmaf(low, scale[r], -base));
-        high = power_of_two(fmaf(high, scale[r], -base));
+        low = power_of_two(fmaf(low, scale, -base));
+        high = power_of_two(fmaf(high, scale, -base));
         more += low + high;
       }
       sum[r] = FIRST ? more : fmaf(sum[r], shrink[r], more);
@@ -320,7 +320,6 @@ __device__ __forceinline__ void attend(Memory<D> &memory, const QueryTile &tile,
   int last[2] = {tile.last(rows[0]), tile.last(rows[1])};
   int warp_first = tile.last(warp_row);
   bool speaker = thread % WARP == 0;
-  const float scales[2] = {scale, scale};
   Softmax softmax;
   float s[KEYS / 2];
   float sums[D / 2];
@@ -342,7 +341,7 @@ __device__ __forceinline__ void attend(Memory<D> &memory, const QueryTile &tile,
     arrive(&memory.keys_read[0]);
   }
   keys.next();
-  softmax.weigh<true>(s, 0, last, warp_first, scales);
+  softmax.weigh<true>(s, 0, last, warp_first, scale);
   pack_weights<HALF>(p, s);
   if (side == 1 && tiles > 1) {
     arrive_named(TURN, SIDES * WARPGROUP); // the first turn is side 0's
@@ -367,7 +366,7 @@ __device__ __forceinline__ void attend(Memory<D> &memory, const QueryTile &tile,
     if (speaker) {
       arrive(&memory.keys_read[keys.at]);
     }
-    float2 shrink = softmax.weigh<false>(s, i * KEYS, last, warp_first, scales);
+    float2 shrink = softmax.weigh<false>(s, i * KEYS, last, warp_first, scale);
     await_products<0>();
     hold(sums);
     if (speaker) {

@@ -71,7 +71,6 @@ extern "C" __global__ void begin_step(const uint4 *host, uint4 *tables, int vect
                                       const double *frequencies, float *cos, float *sin, int pairs,
                                       double scale) {
   __shared__ int of_row[3];
-  admit_next();
   int row = blockIdx.x;
   int first = row * blockDim.x + threadIdx.x;
   if (threadIdx.x < 3) {

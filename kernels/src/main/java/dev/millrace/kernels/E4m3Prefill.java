@@ -26,17 +26,15 @@ final class E4m3Prefill implements AutoCloseable {
   private static final int GATES = 2 + 4 * STAGES;
 
   private final KernelModule module = KernelModule.load("attention_e4m3_sm90");
-  private final KernelModule.@Nullable Kernel transpose;
-  private final KernelModule.@Nullable Kernel prefill;
+  private final KernelModule.@Nullable Kernel transpose =
+      module.findOverlapping("transpose_values");
+  private final KernelModule.@Nullable Kernel prefill = module.findOverlapping("prefill_e4m3_sm90");
   private final @Nullable TensorMaps maps;
   private final int multiprocessors;
 
   E4m3Prefill(int multiprocessors) {
     this.multiprocessors = multiprocessors;
-    boolean there = module.find("prefill_e4m3_sm90") != null;
-    this.transpose = there ? module.overlapping("transpose_values") : null;
-    this.prefill = there ? module.overlapping("prefill_e4m3_sm90") : null;
-    this.maps = there ? new TensorMaps(Driver.natives()) : null;
+    this.maps = prefill != null ? new TensorMaps(Driver.natives()) : null;
   }
 
   /** Whether this card has kernels for such heads. */

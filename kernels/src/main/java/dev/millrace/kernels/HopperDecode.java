@@ -17,11 +17,8 @@ final class HopperDecode implements AutoCloseable {
       AttentionKernels.DECODE_WARPS * STAGES * 2 * AttentionKernels.BLOCK_TOKENS * HEAD_DIM;
 
   private final KernelModule module = KernelModule.load("decode_sm90");
-  private final KernelModule.@Nullable Kernel kernel = find("decode_fp8_sm90_128");
-
-  private KernelModule.@Nullable Kernel find(String name) {
-    return module.find(name) == null ? null : module.overlapping(name);
-  }
+  private final KernelModule.@Nullable Kernel kernel =
+      module.findOverlapping("decode_fp8_sm90_128");
 
   /** The kernel for a layer; null where this card has none. */
   KernelModule.@Nullable Kernel of(AttentionKernels.Layer layer) {

@@ -75,6 +75,11 @@ final class KernelModule implements AutoCloseable {
     return driver.has(name, module, function) ? kernel(function) : null;
   }
 
+  /** As {@link #find}, of a kernel that is {@link #overlapping} wherever there is one. */
+  @Nullable Kernel findOverlapping(String function) {
+    return find(function, LaunchConfig.Way.OVERLAPPING);
+  }
+
   /** As {@link #find}, of a kernel all of whose blocks run at once. */
   @Nullable Kernel findTogether(String function) {
     return find(function, LaunchConfig.Way.TOGETHER);

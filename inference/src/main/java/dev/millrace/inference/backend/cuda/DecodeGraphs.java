@@ -95,10 +95,12 @@ final class DecodeGraphs implements AutoCloseable {
           LOG.info("Steps of {} sequences and more are no graphs: that would take too much", rows);
           break;
         }
-        graphs.add(record(tables(address, rows, true), rows));
-        if (!backend.invariant()) {
-          graphs.add(record(tables(address, rows, false), rows));
+        Recorded any = record(tables(address, rows, false), rows);
+        if (any.graph != null && !backend.invariant()) {
+          // Of steps that cut no sequence, most of them, nothing is to be put together.
+          graphs.add(record(tables(address, rows, true), rows));
         }
+        graphs.add(any);
       }
     } catch (DeviceException e) {
       LOG.warn(
