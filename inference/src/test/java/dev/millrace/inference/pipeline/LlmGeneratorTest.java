@@ -357,9 +357,12 @@ class LlmGeneratorTest {
       Listener listener = new Listener();
       listeners.add(listener);
       generator.submit(Requests.seed(1).build(), listener);
+      if (i == 0) {
+        // Before the others come, which the two steps might else be of.
+        permits.release(2);
+        listener.first();
+      }
     }
-    permits.release(2);
-    listeners.getFirst().first();
     CompletableFuture<Void> closing = CompletableFuture.runAsync(generator::close);
     while (!generator.closing()) {
       Thread.onSpinWait();
